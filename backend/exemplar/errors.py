@@ -1,0 +1,72 @@
+"""What can go wrong, as a tree.
+
+Each kind maps to one HTTP status; each message has the name, the value and what was expected.
+
+::
+
+    ExemplarError                500
+    ├── SettingError                  a setting is wrong: the start stops
+    ├── InputError               422  an array or a request that cannot be used
+    │   └── LabelConfigError     422  nothing in the label config that we can classify
+    ├── UnknownProjectError      404  no project of that name was ever set up here
+    ├── CredentialsError         424  Label Studio refuses our API key, or there is none
+    ├── LabelStudioError         502  Label Studio answered what we cannot use
+    │   └── LabelStudioDownError 503  Label Studio does not answer now; trying again may help
+    └── TaskDataError                 one task that cannot be read; it alone is left out
+"""
+
+
+class ExemplarError(Exception):
+    """The root of all errors that Exemplar raises on purpose."""
+
+    status = 500
+
+
+class SettingError(ExemplarError):
+    """A setting's name, its value and what was expected."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {expected}")
+
+
+class InputError(ExemplarError, ValueError):
+    """An array, a parameter or a request that cannot be used."""
+
+    status = 422
+
+
+class LabelConfigError(InputError):
+    """A label config in which there is nothing that we can classify."""
+
+
+class UnknownProjectError(ExemplarError):
+    """A project that was never set up here."""
+
+    status = 404
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"Project {key!r} is not known here: open Settings ▸ Model in Label Studio, which introduces it"
+        )
+
+
+class CredentialsError(ExemplarError):
+    """Label Studio refuses our API key, or there is none."""
+
+    status = 424  # not 401, which would speak of the caller's credentials
+
+
+class LabelStudioError(ExemplarError):
+    """Label Studio answered something that we cannot use."""
+
+    status = 502
+
+
+class LabelStudioDownError(LabelStudioError):
+    """Label Studio does not answer at the moment; trying again may help."""
+
+    status = 503
+
+
+class TaskDataError(ExemplarError):
+    """One task's data cannot be read; the task alone is left out."""

@@ -1,0 +1,1 @@
+"""Data → vectors: images and texts as rows of a feature matrix."""

@@ -1,0 +1,196 @@
+"""When refresh runs: debounced, one at a time per project, until Label Studio and the snapshot agree.
+
+The queue is only a wake-up: what is to be done stands durably in each project's folder (dirty numbers), so the
+worker looks there, ten times a second, and a restart continues where the last one died.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from exemplar.errors import CredentialsError, ExemplarError, LabelStudioDownError
+from exemplar.labelstudio.client import Client
+from exemplar.project.context import open_project
+from exemplar.project.reconcile import generation_number
+from exemplar.project.refresh import Outcome, refresh
+from exemplar.settings import Settings
+from exemplar.store.home import Home
+from exemplar.store.project_store import ProjectStore
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.1
+# However many webhooks come, a refresh starts at the latest so many seconds after the first.
+DEBOUNCE_AT_MOST = 2.0
+# Rows that were just created are compared once more after so many seconds, left-over patches almost at once.
+COME_BACK_AFTER = 1.0
+BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)
+# A project that nobody of ours knows is looked for at most so often.
+INTRODUCE_EVERY = 5.0
+
+
+@dataclass
+class Turn:
+    """When a project was last refreshed and when it wants to be again."""
+
+    last: float = 0.0
+    first_dirty: float | None = None
+    not_before: float = 0.0
+    again_at: float | None = None
+    failures: int = 0
+
+
+class Worker:
+    """Runs the refreshes of all projects in a few threads of its own.
+
+    Parameters
+    ----------
+    settings : Settings
+    dry_run : bool
+        Read everything and only log what would be written.
+    """
+
+    def __init__(self, settings: Settings, *, dry_run: bool = False) -> None:
+        self._settings = settings
+        self._dry_run = dry_run
+        self._home = Home(settings.model_dir)
+        self._turns: dict[str, Turn] = {}
+        self._busy: set[str] = set()
+        self._introduced_at = 0.0
+        self._strangers = self._home.strangers()
+
+    def run(self, goes_on: Callable[[], bool]) -> None:
+        """Work until ``goes_on`` says no."""
+        with ThreadPoolExecutor(4, thread_name_prefix="refresh") as threads:
+            self._introduce(threads, start=True)
+            while goes_on():
+                for store in list(self._home.stores()):
+                    if self._is_due(store, time.time()):
+                        self._busy.add(str(store.folder))
+                        threads.submit(self._take_turn, store)
+                self._introduce(threads)
+                time.sleep(LOOK_EVERY)
+
+    def _is_due(self, store: ProjectStore, now: float) -> bool:
+        name = str(store.folder)
+        turn = self._turns.setdefault(name, Turn())
+        if name in self._busy or now < turn.not_before:
+            return False
+        done = store.done()
+        if store.number("orders") > done.orders:
+            return True
+        if store.number("webhooks") > done.webhooks:
+            turn.first_dirty = turn.first_dirty or now
+            quiet = now - store.raised_at("webhooks") >= self._settings.debounce
+            return quiet or now - turn.first_dirty >= DEBOUNCE_AT_MOST
+        if turn.again_at is not None:
+            return now >= turn.again_at
+        return now - turn.last >= self._settings.poll
+
+    def _take_turn(self, store: ProjectStore) -> None:
+        turn = self._turns[str(store.folder)]
+        turn.first_dirty = turn.again_at = None
+        try:
+            outcome = run_once(store, self._settings, dry_run=self._dry_run)
+            turn.failures = 0
+            if outcome is None or outcome.pending:
+                turn.again_at = time.time() + COME_BACK_AFTER
+        except Exception:  # the boundary of a job: run_once has reported it
+            turn.not_before = time.time() + BACKOFF[min(turn.failures, len(BACKOFF) - 1)]
+            turn.failures += 1
+        finally:
+            turn.last = time.time()
+            self._busy.discard(str(store.folder))
+
+    def _introduce(self, threads: ThreadPoolExecutor, *, start: bool = False) -> None:
+        """Ask Label Studio to introduce us to projects that a webhook named and nobody here knows."""
+        strangers = self._home.strangers()
+        if not start and (strangers == self._strangers or time.time() - self._introduced_at < INTRODUCE_EVERY):
+            return
+        self._strangers, self._introduced_at = strangers, time.time()
+        if self._settings.label_studio_api_key:
+            threads.submit(introduce, self._settings, self._home)
+
+
+def run_once(store: ProjectStore, settings: Settings, *, dry_run: bool = False) -> Outcome | None:
+    """Refresh one project now and keep its status; None if somebody else is at it.
+
+    Raises
+    ------
+    Exception
+        Whatever the refresh raised, after it was logged and noted in the status.
+    """
+    with store.lock() as mine:
+        if not mine:
+            return None
+        try:
+            project = open_project(store, settings, dry_run=dry_run)
+            try:
+                outcome = refresh(project)
+            finally:
+                project.client.close()
+        except ExemplarError as error:
+            _note_problem(store, str(error))
+            level = logging.WARNING if isinstance(error, LabelStudioDownError) else logging.ERROR
+            logger.log(level, "Project %s: %s", store.folder.name, error)
+            raise
+        except OSError as error:  # a full disk, a folder that cannot be written: the old snapshot stays
+            _note_problem(store, f"{store.folder}: {error.strerror or error}; the last snapshot is served on")
+            logger.error("Project %s: %s: %s", store.folder.name, store.folder, error)
+            raise
+        except Exception as error:
+            _note_problem(store, f"the refresh failed: {type(error).__name__}; the log tells more")
+            logger.exception("Project %s: the refresh failed", store.folder.name)
+            raise
+        state = "ready" if outcome.snapshot is not None else "starting"
+        doing = None if outcome.snapshot is not None else store.status().doing
+        store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
+        return outcome
+
+
+def introduce(settings: Settings, home: Home) -> None:
+    """Find the projects in Label Studio that show rows of ours, and let it call our /setup for those unknown.
+
+    So a deleted MODEL_DIR fills itself again: listing a project's model connections makes Label Studio
+    call /setup of each.
+    """
+    try:
+        client = Client(settings.label_studio_url, settings.label_studio_api_key)
+        try:
+            for facts in client.projects():
+                known = home.with_id(facts["id"])
+                if generation_number(facts["model_version"]) is not None and not known:
+                    client.backends(facts["id"])
+        finally:
+            client.close()
+    except (LabelStudioDownError, CredentialsError) as error:
+        logger.warning("Projects in Label Studio could not be looked up: %s", error)
+    except Exception:  # the boundary of a job
+        logger.exception("Projects in Label Studio could not be looked up")
+
+
+def work(settings: Settings, dry_run: bool, configure_logging: Callable[[str], None]) -> None:
+    """Be the worker process: until the parent dies, however it dies."""
+    configure_logging(settings.log_level)
+    parent = os.getppid()
+    os.nice(5)  # annotators and /predict come first
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    Worker(settings, dry_run=dry_run).run(lambda: True)
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY)
+    os._exit(0)
+
+
+def _note_problem(store: ProjectStore, problem: str) -> None:
+    try:
+        state = "ready" if store.current_name() else "failed"
+        store.note(state=state, doing=None, problem=problem)
+    except OSError:
+        logger.error("Project %s: its status cannot be written either", store.folder.name)

@@ -1,0 +1,1 @@
+"""Label Studio from outside: its API, its label configs, its tasks and predictions."""

@@ -1,0 +1,61 @@
+"""The two credentials of Label Studio behind one httpx.Auth: legacy token and personal access token."""
+
+import threading
+from collections.abc import Generator
+
+import httpx
+
+from exemplar.errors import CredentialsError
+
+
+def authentication(url: str, api_key: str) -> httpx.Auth:
+    """Return the authentication for a key; a personal access token is known by its being a JWT."""
+    return PersonalAccessToken(url, api_key) if api_key.count(".") == 2 else LegacyToken(api_key)
+
+
+class LegacyToken(httpx.Auth):
+    """``Authorization: Token …``, off by default in organisations since Label Studio 1.17."""
+
+    def __init__(self, api_key: str) -> None:
+        self._header = f"Token {api_key}"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = self._header
+        yield request
+
+
+class PersonalAccessToken(httpx.Auth):
+    """A JWT refresh token, exchanged for short-lived ``Authorization: Bearer …`` tokens."""
+
+    requires_response_body = True
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._refresh_url = f"{url}/api/token/refresh"
+        self._api_key = api_key
+        self._access = ""
+        self._lock = threading.Lock()
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        used = self._access
+        if not used:
+            used = yield from self._renewed(used)
+        request.headers["Authorization"] = f"Bearer {used}"
+        response = yield request
+        if response.status_code == 401:  # access tokens live for some minutes only
+            used = yield from self._renewed(used)
+            request.headers["Authorization"] = f"Bearer {used}"
+            yield request
+
+    def _renewed(self, used: str) -> Generator[httpx.Request, httpx.Response, str]:
+        """Exchange the key for a new access token, unless another thread has done so meanwhile."""
+        with self._lock:
+            if self._access == used:
+                response = yield httpx.Request("POST", self._refresh_url, json={"refresh": self._api_key})
+                response.read()
+                if response.status_code != 200:
+                    raise CredentialsError(
+                        f"Label Studio refused LABEL_STUDIO_API_KEY, a personal access token, with status "
+                        f"{response.status_code}: create a new one under Account & Settings ▸ Personal Access Token"
+                    )
+                self._access = str(response.json()["access"])
+            return self._access

@@ -1,0 +1,316 @@
+"""The part of Label Studio's API that Exemplar uses, over httpx.
+
+Not label-studio-sdk, which would be the obvious choice: it brings 360 MB (OpenCV, pandas, NLTK, a code
+formatter), pins numpy, builds a pydantic object for every task that is read, and repeats a POST after a 5xx,
+which makes a second row. What is needed of it is small: two kinds of credentials (``auth.py``), paging with
+counts that are checked, and retries that are safe.
+"""
+
+import base64
+import binascii
+import logging
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import httpx
+import orjson
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from exemplar.errors import CredentialsError, LabelStudioDownError, LabelStudioError, TaskDataError
+from exemplar.labelstudio.auth import authentication
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE = 500
+# Every field that the sync reads, of the task and of its annotations: `include` filters both by name.
+TASK_FIELDS = (
+    "id,data,updated_at,annotations,result,was_cancelled,parent_prediction,lead_time,completed_by,created_at"
+)
+MAX_FILE_BYTES = 64 * 2**20
+Json = dict[str, Any]
+
+
+class Client:
+    """A connection to one Label Studio.
+
+    Parameters
+    ----------
+    url : str
+        Its address, a path prefix included.
+    api_key : str
+        Legacy token or personal access token.
+    patience : float
+        Seconds for which a request is tried again while Label Studio does not answer.
+    timeout : float
+        Seconds that one request may take.
+    dry_run : bool
+        Log each write instead of sending it.
+    transport : httpx.BaseTransport, optional
+        Where requests go instead of the network (tests).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        patience: float = 10.0,
+        timeout: float = 60.0,
+        dry_run: bool = False,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        if not api_key:
+            raise CredentialsError(
+                "No API key for Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY for the backend"
+            )
+        self.url = url.rstrip("/")
+        self.dry_run = dry_run
+        self._patience = patience
+        limits = httpx.Timeout(timeout, connect=min(5.0, timeout))
+        self._http = httpx.Client(
+            base_url=self.url, auth=authentication(self.url, api_key), timeout=limits, transport=transport
+        )
+        # Files on other hosts are read without our credentials.
+        self._elsewhere = httpx.Client(timeout=limits, follow_redirects=True)
+
+    def close(self) -> None:
+        self._http.close()
+        self._elsewhere.close()
+
+    # -- projects ---------------------------------------------------------------------------------------
+
+    def project(self, project_id: int) -> Json:
+        facts: Json = self._get(f"/api/projects/{project_id}")
+        return facts
+
+    def projects(self) -> Iterator[Json]:
+        """Yield ``id``, ``model_version`` and ``created_at`` of every project that the key can see."""
+        page = 1
+        while True:
+            answer = self._get(
+                "/api/projects", include="id,model_version,created_at", page=page, page_size=PAGE_SIZE
+            )
+            yield from answer["results"]
+            if not answer.get("next"):
+                return
+            page += 1
+
+    def set_project(self, project_id: int, **values: Any) -> None:
+        self._write("PATCH", f"/api/projects/{project_id}", values)
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        """Return how many predictions the project has under each name."""
+        counts: dict[str, int] = self._get(f"/api/projects/{project_id}/model-versions")
+        return counts
+
+    def delete_model_version(self, project_id: int, version: str) -> None:
+        self._write("DELETE", f"/api/projects/{project_id}/model-versions", {"model_version": version})
+
+    # -- tasks ------------------------------------------------------------------------------------------
+
+    def tasks(
+        self,
+        project_id: int,
+        *,
+        since: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Json]:
+        """Return the tasks, annotations included, that were updated after ``since`` (an ISO time), or all."""
+        query = {}
+        if since is not None:
+            newer = {
+                "filter": "filter:tasks:updated_at",
+                "operator": "greater",
+                "type": "Datetime",
+                "value": since,
+            }
+            query = {"query": orjson.dumps({"filters": {"conjunction": "and", "items": [newer]}}).decode()}
+        return self._task_pages(project_id, on_progress, fields="all", include=TASK_FIELDS, **query)
+
+    def sample_tasks(self, project_id: int, *, total: int, pages: int, page_size: int) -> list[Json]:
+        """Return tasks from pages spread evenly over the project's ``total``."""
+        step = max(1, total // page_size // pages)
+        params = {"project": project_id, "fields": "all", "include": TASK_FIELDS, "page_size": page_size}
+        answers = [self._get("/api/tasks", page=1 + page * step, **params) for page in range(pages)]
+        return [task for answer in answers for task in answer["tasks"]]
+
+    def task_ids(self, project_id: int) -> set[int]:
+        found = self._task_pages(project_id, lambda done, total: None, include="id", page_size=10 * PAGE_SIZE)
+        return {task["id"] for task in found}
+
+    def _task_pages(self, project_id: int, on_progress: Callable[[int, int], None], **params: Any) -> list[Json]:
+        """Read page by page; a task that moves between pages while we read is neither lost nor doubled."""
+        params = {"page_size": PAGE_SIZE, **params}
+        tasks: dict[int, Json] = {}
+        page = 1
+        while True:
+            answer = self._get("/api/tasks", project=project_id, page=page, **params)
+            tasks.update((task["id"], task) for task in answer["tasks"])
+            total = answer["total"]
+            on_progress(len(tasks), total)
+            if page * params["page_size"] >= total:
+                break
+            page += 1
+        if len(tasks) < total:
+            raise LabelStudioDownError(
+                f"Project {project_id}: read {len(tasks)} of {total} tasks, which changed meanwhile; trying again"
+            )
+        return list(tasks.values())
+
+    # -- predictions ------------------------------------------------------------------------------------
+
+    def predictions(self, project_id: int) -> list[Json]:
+        found: list[Json] = self._get("/api/predictions", project=project_id)
+        return found
+
+    def create_prediction(self, prediction: Json) -> None:
+        self._write("POST", "/api/predictions", prediction)
+
+    def import_predictions(self, project_id: int, predictions: Sequence[Json]) -> None:
+        """Create many at once; Label Studio recounts every task of the project for it."""
+        answer = self._write("POST", f"/api/projects/{project_id}/import/predictions", list(predictions))
+        if answer is not None and answer.get("created") != len(predictions):
+            raise LabelStudioError(
+                f"Project {project_id}: created {answer.get('created')} of {len(predictions)} predictions"
+            )
+
+    def patch_prediction(self, prediction_id: int, **values: Any) -> None:
+        self._write("PATCH", f"/api/predictions/{prediction_id}", values)
+
+    # -- connections ------------------------------------------------------------------------------------
+
+    def backends(self, project_id: int) -> list[Json]:
+        """Return the project's model connections; Label Studio calls /setup of each of them for this."""
+        found: list[Json] = self._get("/api/ml", project=project_id)
+        return found
+
+    def delete_backend(self, backend_id: int) -> None:
+        self._write("DELETE", f"/api/ml/{backend_id}")
+
+    def webhooks(self, project_id: int) -> list[Json]:
+        found: list[Json] = self._get("/api/webhooks", project=project_id)
+        return found
+
+    def create_webhook(self, **values: Any) -> None:
+        self._write("POST", "/api/webhooks", values)
+
+    def patch_webhook(self, webhook_id: int, **values: Any) -> None:
+        self._write("PATCH", f"/api/webhooks/{webhook_id}", values)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        self._write("DELETE", f"/api/webhooks/{webhook_id}")
+
+    # -- files ------------------------------------------------------------------------------------------
+
+    def read_file(self, address: str) -> bytes:
+        """Return the bytes behind a task's value: a path or address of Label Studio, of the web, or ``data:``.
+
+        Raises
+        ------
+        TaskDataError
+            If it cannot be had and another try would not help.
+        LabelStudioDownError
+            If Label Studio does not answer.
+        """
+        if address.startswith("data:"):
+            return _inline_bytes(address)
+        parts = urlsplit(address)
+        if address.startswith(("/", self.url + "/")):
+            path = address.removeprefix(self.url)
+            # With a path prefix (…/label-studio), uploaded files already name it.
+            prefix = urlsplit(self.url).path
+            response = self._request("GET", path.removeprefix(prefix) if prefix else path)
+        elif parts.scheme in ("http", "https"):
+            try:
+                response = self._elsewhere.get(address)
+            except httpx.HTTPError as error:
+                raise TaskDataError(f"{_short(address)}: {error or type(error).__name__}") from error
+        else:
+            raise TaskDataError(f"{_short(address)}: expected a file that Label Studio serves, http(s) or data:")
+        if response.status_code != 200:
+            raise TaskDataError(f"{_short(address)}: status {response.status_code}")
+        if len(response.content) > MAX_FILE_BYTES:
+            raise TaskDataError(f"{_short(address)}: {len(response.content)} bytes, more than {MAX_FILE_BYTES}")
+        return response.content
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _get(self, path: str, **params: Any) -> Any:
+        return self._json(self._request("GET", path, params=params))
+
+    def _write(self, method: str, path: str, body: Any = None) -> Any:
+        if self.dry_run:
+            shown = f"{len(body)} predictions" if isinstance(body, list) else body or ""
+            logger.info("Dry run: would %s %s %s", method, path, shown)
+            return None
+        content = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"} if content else None
+        return self._json(self._request(method, path, content=content, headers=headers))
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Send, and again with backoff while that is safe: a POST only if it never reached Label Studio."""
+        again = LabelStudioDownError if method != "POST" else _NotReachedError
+        for attempt in Retrying(
+            retry=retry_if_exception_type(again),
+            wait=wait_exponential_jitter(initial=0.2, max=5),
+            stop=stop_after_delay(self._patience),
+            reraise=True,
+        ):
+            with attempt:
+                return self._send(method, path, **kwargs)
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **kwargs)
+        except (httpx.ConnectError, httpx.ConnectTimeout, ssl.SSLError) as error:
+            raise _NotReachedError(f"Label Studio at {self.url} cannot be reached: {error}") from error
+        except httpx.TransportError as error:
+            raise LabelStudioDownError(
+                f"Label Studio at {self.url} did not answer {method} {path}: {type(error).__name__}"
+            ) from error
+        if response.status_code >= 500 or response.status_code == 429:
+            raise LabelStudioDownError(
+                f"Label Studio at {self.url} answered {method} {path} with {response.status_code}: "
+                f"{response.text[:200]}"
+            )
+        return response
+
+    def _json(self, response: httpx.Response) -> Any:
+        request = response.request
+        if response.status_code in (401, 403):
+            raise CredentialsError(
+                f"Label Studio at {self.url} refused the API key (status {response.status_code}): set "
+                "LABEL_STUDIO_API_KEY to a token from Account & Settings of a user who may change the project"
+            )
+        if response.status_code >= 300:
+            raise LabelStudioError(
+                f"Label Studio answered {request.method} {request.url.path} with {response.status_code}: "
+                f"{response.text[:300]}"
+            )
+        if not response.content:
+            return None
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise LabelStudioError(
+                f"{self.url} answered {request.url.path} with no JSON: is LABEL_STUDIO_URL Label Studio's address?"
+            ) from error
+
+
+class _NotReachedError(LabelStudioDownError):
+    """The request never reached Label Studio, so that even a POST may be sent again."""
+
+
+def _inline_bytes(address: str) -> bytes:
+    head, _, body = address.partition(",")
+    try:
+        return base64.b64decode(body, validate=True) if head.endswith(";base64") else unquote_to_bytes(body)
+    except binascii.Error as error:
+        raise TaskDataError(f"{_short(address)}: broken base64") from error
+
+
+def _short(address: str) -> str:
+    return address if len(address) <= 80 else address[:77] + "…"

@@ -1,0 +1,140 @@
+"""ExemplarModel: Exemplar as the class of the label-studio-ml package.
+
+Our own server calls it for /predict and /webhook; label-studio-ml's ``init_app(ExemplarModel)`` serves it as well,
+for people who run such servers already. There settings come from the environment, too, and each event
+refreshes the project in label-studio-ml's job process.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from label_studio_ml.model import LabelStudioMLBase
+
+from exemplar.errors import InputError, UnknownProjectError
+from exemplar.jobs import run_once
+from exemplar.project.context import open_project
+from exemplar.project.serve import Snapshots, predict
+from exemplar.settings import Settings, from_environment
+from exemplar.store.home import Home
+from exemplar.store.project_store import Connection, ProjectStore
+
+logger = logging.getLogger(__name__)
+
+START_TRAINING = "START_TRAINING"
+Json = dict[str, Any]
+
+
+class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml has no types
+    """The face of all projects: predictions from snapshots, events to dirty numbers.
+
+    Parameters
+    ----------
+    label_config : str, optional
+        The project's label config, as label-studio-ml's manager passes it.
+    settings : Settings, optional
+        By default those of the environment.
+    **kwargs
+        Whatever else label-studio-ml passes: ``train_output``, ``hostname``, ``access_token``.
+    """
+
+    def __init__(self, label_config: str | None = None, settings: Settings | None = None, **kwargs: Any) -> None:
+        super().__init__(label_config=label_config, **kwargs)
+        self.settings = settings or from_environment()
+        self.home = Home(self.settings.model_dir)
+        self._snapshots = Snapshots()
+
+    def predict(self, tasks: Sequence[Json], project: str | None = None, **kwargs: Any) -> list[Json]:
+        """Return exactly one prediction a task, in order.
+
+        Parameters
+        ----------
+        tasks : sequence of dict
+            Tasks as Label Studio sends them.
+        project : str, optional
+            Its full name ``<id>.<created>``; label-studio-ml's server does not pass it on, then the tasks'
+            own project id has to do.
+
+        Raises
+        ------
+        UnknownProjectError
+            If the project was never set up here.
+        """
+        store = self._store(tasks, project)
+        opened = open_project(store, self.settings)
+        try:
+            snapshot = self._snapshots.current(store)
+            return predict(opened, snapshot, tasks, kwargs.get("label_config") or self.label_config)
+        finally:
+            opened.client.close()
+
+    def note(self, event: str, data: Mapping[str, Any]) -> list[ProjectStore]:
+        """Take in a webhook: a hint that something changed, never data. Costs one byte on disk.
+
+        Without a payload no project is named, so all may have changed.
+        """
+        stores = self.known(data)
+        if not stores:
+            self.home.note_stranger()
+        for store in stores:
+            store.raise_number("orders" if event == START_TRAINING else "webhooks")
+        return stores
+
+    def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:
+        """Return the projects that an event speaks of, as far as they are known here."""
+        project_id = _project_id(data)
+        return list(self.home.stores()) if project_id is None else self.home.with_id(project_id)
+
+    def fit(self, tasks: Sequence[Json] = (), workdir: str | None = None, **kwargs: Any) -> Json:
+        """Refresh the project that an event names, here and now; what label-studio-ml's job process calls."""
+        data = kwargs.get("data") or {}
+        stores = self._introduced(data)
+        for store in stores:
+            store.raise_number("orders" if kwargs.get("event") == START_TRAINING else "webhooks")
+            run_once(store, self.settings)
+        return {"projects": [store.folder.name for store in stores]}
+
+    def process_event(self, event: str, data: Json, job_id: str, additional_params: Json) -> Json:
+        """Take in an event under label-studio-ml's own server; every kind may change what we know."""
+        return self.fit((), event=event, data=data, job_id=job_id)
+
+    def _store(self, tasks: Sequence[Json], project: str | None) -> ProjectStore:
+        if project is not None:
+            return self.home.find(project)
+        ids = {task.get("project") for task in tasks if isinstance(task, dict)}
+        stores = [store for id_ in ids if isinstance(id_, int) for store in self.home.with_id(id_)]
+        if len(stores) != 1:
+            raise UnknownProjectError(", ".join(map(str, ids)) or "without a name")
+        return stores[0]
+
+    def _introduced(self, data: Mapping[str, Any]) -> list[ProjectStore]:
+        """Return the stores of the event's project, which label-studio-ml's /setup does not introduce to us."""
+        project = data.get("project")
+        if not self.known(data) and isinstance(project, dict) and "created_at" in project:
+            self.home.register(
+                Connection(
+                    key=project_key(project),
+                    url=self.settings.label_studio_url or self.hostname,
+                    access_token=self.access_token,
+                )
+            )
+        return self.known(data)
+
+
+def project_key(project: Mapping[str, Any]) -> str:
+    """Return Label Studio's full name of a project, ``<id>.<created>``, from the project as its API shows it."""
+    return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
+
+
+def _project_id(data: Mapping[str, Any]) -> int | None:
+    """Return the id of the project that an event speaks of, or None if it has no payload."""
+    project = data.get("project")
+    if isinstance(project, dict):
+        project = project.get("id")
+    if project is None:
+        return None
+    try:
+        return int(project)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"project={project!r}: expected a project of Label Studio with its id") from error

@@ -1,0 +1,48 @@
+"""What every flow of a project needs at hand."""
+
+from dataclasses import dataclass
+
+from exemplar.errors import SettingError, UnknownProjectError
+from exemplar.labelstudio.client import Client
+from exemplar.settings import Settings, for_project
+from exemplar.store.project_store import Connection, ProjectStore
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project of one Label Studio: where it is, how to reach it, what is kept of it."""
+
+    connection: Connection
+    store: ProjectStore
+    client: Client
+    settings: Settings
+
+    @property
+    def id(self) -> int:
+        return self.connection.project_id
+
+    def __str__(self) -> str:
+        return f"Project {self.connection.key}"
+
+
+def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = False) -> Project:
+    """Open a project that was introduced here.
+
+    Raises
+    ------
+    UnknownProjectError
+        If its folder says nothing of it.
+    CredentialsError
+        If there is no API key for it.
+    SettingError
+        If the extra params of its model connection are wrong.
+    """
+    connection = store.connection()
+    if connection is None:
+        raise UnknownProjectError(store.folder.name)
+    client = Client(connection.url, settings.label_studio_api_key or connection.access_token, dry_run=dry_run)
+    try:
+        return Project(connection, store, client, for_project(settings, connection.extra_params))
+    except SettingError:
+        client.close()
+        raise

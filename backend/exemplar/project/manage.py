@@ -1,0 +1,143 @@
+"""What we change in a Label Studio project besides rows, and how all of it is taken back."""
+
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from exemplar.errors import UnknownProjectError
+from exemplar.labelstudio.client import Client
+from exemplar.project.context import Project
+from exemplar.project.reconcile import generation_name, generation_number
+
+logger = logging.getLogger(__name__)
+
+SAMPLING = "Uncertainty sampling"
+DEFAULT_SAMPLING = "Sequential sampling"
+SECRET_HEADER = "X-Exemplar-Secret"
+
+
+def make_current(project: Project, facts: dict[str, Any], generation: int) -> None:
+    """Let Label Studio show our generation and order its queue by our scores.
+
+    With EXEMPLAR_MANAGE=off this only says what to set.
+    """
+    wanted = {"model_version": generation_name(generation), "sampling": SAMPLING}
+    changes = {name: value for name, value in wanted.items() if facts.get(name) != value}
+    if not facts.get("show_collab_predictions", True):
+        logger.warning(
+            "%s: pre-annotations are switched off; set 'Use predictions to prelabel tasks' in "
+            "Settings ▸ Annotation to see them",
+            project,
+        )
+    if not changes:
+        return
+    said = ", ".join(f"{name} to {value!r} (was {facts.get(name)!r})" for name, value in changes.items())
+    if not project.settings.manage:
+        logger.warning("%s: EXEMPLAR_MANAGE is off; for the queue to work, set %s", project, said)
+        return
+    connection = project.store.connection()
+    if connection and connection.before is None and not project.client.dry_run:
+        project.store.update_connection(before={name: facts.get(name) for name in wanted})
+    project.client.set_project(project.id, **changes)
+    logger.info("%s: set %s", project, said)
+
+
+def ensure_webhook(project: Project) -> None:
+    """Behind Basic auth, replace Label Studio's automatic webhook, which cannot give a password, by our own.
+
+    Ours carries a secret of its own in a header: the project's members can read webhook headers, so the
+    password must not stand there.
+    """
+    if not project.settings.basic_auth_pass:
+        return
+    ours = our_backend(project)
+    if ours is None:
+        return
+    if not project.settings.manage:
+        logger.warning("%s: EXEMPLAR_MANAGE is off, so no webhook reaches us behind Basic auth", project)
+        return
+    secret = project.connection.webhook_secret or secrets.token_urlsafe(24)
+    project.store.update_connection(webhook_secret=secret)
+    url = ours["url"].rstrip("/") + "/webhook"
+    wanted = {SECRET_HEADER: secret}
+    hooks = [hook for hook in project.client.webhooks(project.id) if hook["url"] == url]
+    for hook in hooks:
+        if SECRET_HEADER not in hook["headers"] and hook["is_active"]:
+            project.client.patch_webhook(hook["id"], is_active=False)
+            logger.info("%s: switched the automatic webhook off, it cannot give a password", project)
+    own = [hook for hook in hooks if SECRET_HEADER in hook["headers"]]
+    if not own:
+        project.client.create_webhook(
+            project=project.id, url=url, headers=wanted, send_payload=True, send_for_all_actions=True
+        )
+        logger.info("%s: registered a webhook with a secret of its own", project)
+    elif own[0]["headers"] != wanted:
+        project.client.patch_webhook(own[0]["id"], headers=wanted, is_active=True)
+
+
+def our_backend(project: Project) -> dict[str, Any] | None:
+    """Return the project's model connection that leads to us, or None if it has none."""
+    seen_as = project.connection.seen_as
+    found = [
+        backend
+        for backend in project.client.backends(project.id)
+        if urlsplit(backend["url"]).netloc == seen_as
+        # Behind a proxy the host is another one; the answer to /setup then tells.
+        or generation_number(backend.get("model_version")) is not None
+    ]
+    return next((b for b in found if urlsplit(b["url"]).netloc == seen_as), found[0] if found else None)
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """What ``disconnect`` has taken back."""
+
+    rows: int
+    webhooks: int
+    backends: int
+    sampling: str
+
+
+def disconnect(client: Client, project_id: int, before: dict[str, Any] | None) -> Disconnected:
+    """Take back all that we put into a project: connection, webhook, rows; restore its settings.
+
+    ``before`` are the settings as they were, if still known; Label Studio's default otherwise.
+
+    Raises
+    ------
+    UnknownProjectError
+        If nothing of ours is there.
+    """
+    facts = client.project(project_id)
+    ours = [b for b in client.backends(project_id) if generation_number(b.get("model_version")) is not None]
+    versions = {
+        version: count
+        for version, count in client.model_versions(project_id).items()
+        if generation_number(version) is not None
+    }
+    if not ours and not versions and generation_number(facts["model_version"]) is None:
+        raise UnknownProjectError(f"{project_id} ({facts['title']})")
+    urls = {backend["url"].rstrip("/") + "/webhook" for backend in ours}
+    hooks = [
+        hook
+        for hook in client.webhooks(project_id)
+        if hook["url"] in urls or SECRET_HEADER in (hook["headers"] or {})
+    ]
+    for hook in hooks:
+        client.delete_webhook(hook["id"])
+    for backend in ours:
+        client.delete_backend(backend["id"])
+    before = before or {"sampling": DEFAULT_SAMPLING, "model_version": ""}
+    if generation_number(facts["model_version"]) is not None:
+        client.set_project(project_id, **{**before, "model_version": _still_there(before, ours)})
+    for version in versions:
+        client.delete_model_version(project_id, version)
+    return Disconnected(sum(versions.values()), len(hooks), len(ours), before["sampling"])
+
+
+def _still_there(before: dict[str, Any], ours: list[dict[str, Any]]) -> str:
+    """Return the model version of before, unless it was the title of the connection that goes."""
+    version = before.get("model_version") or ""
+    return "" if version in {backend["title"] for backend in ours} else version

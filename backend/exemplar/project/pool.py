@@ -1,0 +1,138 @@
+"""From tasks to the pool: a vector for each task that can be read, and clusters of them."""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplar.engine import Clustering, assign, cluster, default_n_clusters
+from exemplar.errors import LabelStudioDownError, TaskDataError
+from exemplar.features import images, texts
+from exemplar.features.texts import TextModel, fit_text_model
+from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.tasks import Task
+from exemplar.project.context import Project
+from exemplar.store.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+# Files are fetched by this many threads: more would crowd out the annotators.
+READERS = 4
+# New and changed tasks join the clusters that are there until they are this share of the pool.
+RECLUSTER_AT = 0.2
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The readable tasks by ascending id, their vectors and their clusters."""
+
+    tasks: tuple[Task, ...]
+    X: NDArray[np.float32]
+    clustering: Clustering
+    n_clustered: int
+    text_model: TextModel | None
+    features: str
+    unreadable: dict[int, str]
+
+
+def build_pool(project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None) -> Pool | None:
+    """Make the pool: everything anew, or what ``before`` has not yet. None if no task can be read."""
+    vectors, text_model, unreadable = _vectors(project, labeling, tasks, before)
+    _report_unreadable(project, unreadable, before)
+    if not vectors:
+        return None
+    readable = tuple(task for task in tasks if task.id in vectors)
+    X = np.stack([vectors[task.id] for task in readable])
+    n_known = sum(1 for task in readable if before and _same_data(task, before))
+    fresh = len(readable) - n_known
+    if before is None or fresh + (before.facts.n_clustered - n_known) > RECLUSTER_AT * before.facts.n_clustered:
+        project.store.note(doing=f"clustering {len(readable)} tasks")
+        n_clusters = project.settings.n_clusters or default_n_clusters(len(readable))
+        clustering, n_clustered = cluster(X, n_clusters=n_clusters), len(readable)
+    else:
+        centers = before.clustering.centers
+        clustering, n_clustered = Clustering(centers, *assign(X, centers)), before.facts.n_clustered
+    return Pool(readable, X, clustering, n_clustered, text_model, features_identity(labeling), unreadable)
+
+
+def features_identity(labeling: Labeling) -> str:
+    """Return the kind of vectors that tasks of this labeling get."""
+    return f"{labeling.field}:{images.IDENTITY if labeling.kind == 'image' else texts.IDENTITY}"
+
+
+def task_vectors(
+    project: Project, labeling: Labeling, tasks: Sequence[Task], text_model: TextModel | None
+) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
+    """Return vectors by task id, and for the tasks that cannot be read why not."""
+    unreadable = {task.id: f"has no {labeling.field!r}" for task in tasks if not (task.value or "").strip()}
+    there = [task for task in tasks if task.id not in unreadable]
+    if text_model is not None:
+        X = text_model.transform([task.value or "" for task in there])
+        return dict(zip((task.id for task in there), X, strict=True)), unreadable
+    vectors: dict[int, NDArray[np.float32]] = {}
+    with ThreadPoolExecutor(READERS) as readers:
+        results = readers.map(lambda task: _image_or_reason(project, task.value or ""), there)
+        noted = time.monotonic()
+        for task, result in zip(there, results, strict=True):
+            if isinstance(result, str):
+                unreadable[task.id] = result
+            else:
+                vectors[task.id] = result
+            if time.monotonic() - noted > 0.5:
+                noted = time.monotonic()
+                project.store.note(doing=f"reading images {len(vectors)}/{len(there)}")
+    return vectors, unreadable
+
+
+def _vectors(
+    project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None
+) -> tuple[dict[int, NDArray[np.float32]], TextModel | None, dict[int, str]]:
+    text_model = None
+    if labeling.kind == "text":
+        written = [task.value for task in tasks if (task.value or "").strip()]
+        if not written:
+            return {}, None, {task.id: f"has no {labeling.field!r}" for task in tasks}
+        text_model = before.text_model if before else fit_text_model([text or "" for text in written])
+    known, unreadable = _known_vectors(tasks, before)
+    new = [task for task in tasks if task.id not in known and task.id not in unreadable]
+    vectors, still_unreadable = task_vectors(project, labeling, new, text_model)
+    return known | vectors, text_model, unreadable | still_unreadable
+
+
+def _known_vectors(
+    tasks: Sequence[Task], before: Snapshot | None
+) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
+    """Return what the last snapshot knows of tasks whose data is the same."""
+    if before is None:
+        return {}, {}
+    same = [task for task in tasks if _same_data(task, before)]
+    rows = {task.id: before.row(task.id) for task in same}
+    vectors = {task_id: before.X[row] for task_id, row in rows.items() if row is not None}
+    unreadable = {task.id: before.facts.unreadable[task.id] for task in same if task.id in before.facts.unreadable}
+    return vectors, unreadable
+
+
+def _same_data(task: Task, before: Snapshot) -> bool:
+    known = before.by_id.get(task.id)
+    return known is not None and known.digest == task.digest
+
+
+def _image_or_reason(project: Project, address: str) -> NDArray[np.float32] | str:
+    try:
+        return images.image_vector(project.client.read_file(address))
+    except LabelStudioDownError:
+        raise
+    except TaskDataError as error:
+        return str(error)
+
+
+def _report_unreadable(project: Project, unreadable: dict[int, str], before: Snapshot | None) -> None:
+    new = {id_: why for id_, why in unreadable.items() if not before or id_ not in before.facts.unreadable}
+    for task_id, why in list(new.items())[:20]:
+        logger.warning("%s: task %d is left out: %s", project, task_id, why)
+    if len(new) > 20:
+        logger.warning("%s: %d further tasks are left out for such reasons", project, len(new) - 20)

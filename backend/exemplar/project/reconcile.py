@@ -1,0 +1,195 @@
+"""The rows in Label Studio brought in line with a snapshot: create what is missing, patch what differs.
+
+There is no log of operations: every pass compares what should be with what is there, so a crash anywhere is
+healed by the next pass. No row is ever deleted here, because deleting one under an open task makes that
+annotator's Submit fail; of two rows for one task the newer is renamed to the generation that nobody shows.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exemplar.labelstudio.label_config import Labeling
+from exemplar.project.context import Project
+from exemplar.store.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+# Up to here rows are created one by one; a bulk import makes Label Studio recount all tasks of the project.
+FEW = 5
+# So many threads create them: Label Studio takes no more at a time.
+WRITERS = 4
+# A bulk import is one request; this many rows keep it well below Label Studio's and proxies' time limits.
+BULK = 5000
+# A confidence that moved by less is not worth a request. A full refresh is exact.
+TOLERANCE = 0.05
+# So many of the most urgent patches are made even while annotations keep coming in.
+URGENT = 10
+# While annotators are at work (a webhook came within so many seconds), each patch is followed by a pause of
+# so many times its own duration, so that their Submits feel little of it.
+AT_WORK = 10.0
+PAUSE = 1.0
+
+RETIRED = 0
+_GENERATION = re.compile(r"exemplar-(\d+)")
+
+
+def generation_name(generation: int) -> str:
+    """Return the model version under which a generation's rows stand."""
+    return f"exemplar-{generation}"
+
+
+def generation_number(model_version: str | None) -> int | None:
+    """Return which generation a model version names, or None if it is not one of ours."""
+    match = _GENERATION.fullmatch(model_version or "")
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Our one prediction of a task: its pre-annotation (a class index, -1 for none) and its score."""
+
+    choice: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A row that is there and differs from what it should be."""
+
+    prediction_id: int
+    row: Row
+    urgency: tuple[int, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass would write, the most urgent first."""
+
+    create: dict[int, Row]
+    patch: list[Patch]
+    retire: list[int]
+
+    @property
+    def n_writes(self) -> int:
+        return len(self.create) + len(self.patch) + len(self.retire)
+
+
+def desired_rows(snapshot: Snapshot) -> dict[int, Row]:
+    """Return the rows that a snapshot wants, by task id, the queue first and then by rising confidence."""
+    rows = np.flatnonzero(~np.isnan(snapshot.scores))
+    order = rows[np.argsort(snapshot.scores[rows], kind="stable")]
+    return {
+        int(snapshot.task_ids[row]): Row(int(snapshot.choices[row]), float(snapshot.scores[row])) for row in order
+    }
+
+
+def plan(
+    desired: dict[int, Row],
+    predictions: Iterable[dict[str, Any]],
+    labeling: Labeling,
+    *,
+    generation: int,
+    tolerance: float,
+) -> Plan:
+    """Compare the rows that should be with the predictions that are there."""
+    create, patches, retire = dict(desired), [], []
+    seen: set[int] = set()
+    for prediction in sorted(predictions, key=lambda prediction: prediction["id"]):
+        if generation_number(prediction["model_version"]) != generation:
+            continue
+        task_id = prediction["task"]
+        if task_id in seen:
+            retire.append(prediction["id"])
+            continue
+        seen.add(task_id)
+        # Nothing is known of the task any more: an empty row, so that it is not asked first either.
+        want = create.pop(task_id, Row(-1, 0.0))
+        urgency = _difference(want, prediction, labeling, tolerance)
+        if urgency is not None:
+            patches.append(Patch(prediction["id"], want, urgency))
+    return Plan(create, sorted(patches, key=lambda patch: patch.urgency), retire)
+
+
+def _difference(
+    want: Row, prediction: dict[str, Any], labeling: Labeling, tolerance: float
+) -> tuple[int, float] | None:
+    """Return how urgent it is to patch: the queue first, then changed labels, then moved confidences."""
+    there = prediction["score"] if prediction["score"] is not None else np.inf
+    same_result = prediction["result"] == labeling.result(want.choice)
+    moved = abs(want.score - there)
+    queued = want.score < 0 or there < 0
+    if same_result and moved <= (1e-6 if queued else max(tolerance, 1e-6)):
+        return None
+    if queued and (moved > 1e-6):
+        return 0, want.score
+    return (1, want.score) if not same_result else (2, -moved)
+
+
+def apply(
+    project: Project,
+    snapshot: Snapshot,
+    steps: Plan,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> int:
+    """Write a plan; return how many writes are left because something newer came up."""
+    _create(project, snapshot, steps.create)
+    left = len(steps.patch)
+    for n_done, patch in enumerate(steps.patch):
+        if n_done >= URGENT and interrupted():
+            break
+        with _considerate(project):
+            project.client.patch_prediction(
+                patch.prediction_id,
+                result=snapshot.facts.labeling.result(patch.row.choice),
+                score=patch.row.score,
+            )
+        left -= 1
+        if n_done % 20 == 0:
+            project.store.note(pending_rows=left)
+    for prediction_id in steps.retire:
+        project.client.patch_prediction(prediction_id, model_version=generation_name(RETIRED))
+    project.store.note(pending_rows=left)
+    return left
+
+
+@contextmanager
+def _considerate(project: Project) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    if time.time() - project.store.raised_at("webhooks") < AT_WORK:
+        time.sleep(PAUSE * (time.monotonic() - started))
+
+
+def _create(project: Project, snapshot: Snapshot, rows: dict[int, Row]) -> None:
+    facts = snapshot.facts
+    predictions: list[dict[str, Any]] = [
+        {
+            "task": task_id,
+            "result": facts.labeling.result(row.choice),
+            "score": row.score,
+            "model_version": generation_name(facts.generation),
+        }
+        for task_id, row in rows.items()
+    ]
+    # The bulk import drops rows with a score below zero, without an error (seen in 1.23.2): the queue is
+    # created one by one, and first.
+    queue = [prediction for prediction in predictions if prediction["score"] < 0]
+    others = [prediction for prediction in predictions if prediction["score"] >= 0]
+    if len(others) <= FEW:
+        queue, others = queue + others, []
+    if queue:
+        project.store.note(doing=f"queueing {len(queue)} tasks")
+        with ThreadPoolExecutor(WRITERS) as writers:
+            list(writers.map(lambda row: project.client.create_prediction(row | {"project": project.id}), queue))
+    for start in range(0, len(others), BULK):
+        project.store.note(doing=f"importing {len(others)} rows")
+        project.client.import_predictions(project.id, others[start : start + BULK])

@@ -1,0 +1,269 @@
+"""Refresh: from what Label Studio holds to a new snapshot, and from that to the rows in Label Studio.
+
+A full refresh is a pure function of tasks, annotations, settings and code version. It may be killed anywhere
+and run again. With nothing changed it writes nothing.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from exemplar.project.context import Project
+from exemplar.project.learn import learn
+from exemplar.project.manage import ensure_webhook, make_current, our_backend
+from exemplar.project.pool import build_pool, features_identity
+from exemplar.project.reconcile import (
+    TOLERANCE,
+    apply,
+    desired_rows,
+    generation_name,
+    generation_number,
+    plan,
+)
+from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
+from exemplar.settings import PER_PROJECT
+from exemplar.store.project_store import Done
+from exemplar.store.snapshot import Facts, Snapshot
+
+logger = logging.getLogger(__name__)
+
+# When more rows than this differ, and more than half of the pool, patching cannot follow: they are imported
+# as a new generation. Not more often than every so many seconds, because old generations stay.
+TOO_MANY_PATCHES = 1000
+NEW_GENERATION_EVERY = 600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a refresh has done; ``pending`` rows make the worker come back soon."""
+
+    snapshot: Snapshot | None = None
+    pending: int = 0
+
+
+def refresh(project: Project) -> Outcome:
+    """Bring a project up to date with Label Studio, and Label Studio's rows up to date with us.
+
+    The caller holds the project's lock.
+    """
+    started = time.monotonic()
+    store = project.store
+    demand = Done(webhooks=store.number("webhooks"), orders=store.number("orders"))
+    done, before = store.done(), store.current() or _quick_start(project, demand)
+    ordered = demand.orders > done.orders
+
+    held = sync(project, before, cursor=done.cursor if not ordered else "")
+    if not held.tasks:
+        return _without_tasks(project, held, demand)
+    if before is None or ordered or _changed(project, held, before):
+        snapshot = make_snapshot(project, held, before, anew=ordered)
+        if snapshot is None:
+            return _without_tasks(project, held, demand)
+        store.save(snapshot)
+        _report(project, snapshot, time.monotonic() - started)
+    else:
+        snapshot = before
+
+    pending = 0
+    if done.reconciled != store.current_name() or ordered:
+        snapshot, pending = _reconcile(project, held, snapshot, demand, exact=ordered)
+    reconciled = "" if pending else store.current_name()
+    store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
+    return Outcome(snapshot, pending)
+
+
+def _quick_start(project: Project, demand: Done) -> Snapshot | None:
+    """Queue a first batch from a sample, within seconds, where annotators would wait for a big pool's vectors.
+
+    None where the pool is small, or rows of ours are there already.
+    """
+    facts = read_facts(project)
+    if facts["task_number"] <= 2 * SAMPLE or _highest_generation(project):
+        return None
+    held = sample(project, facts)
+    snapshot = make_snapshot(project, held, None)
+    if snapshot is not None:
+        project.store.save(snapshot)
+        _reconcile(project, held, snapshot, demand, exact=False)
+        project.store.save_done(Done())
+        project.store.note(state="ready")
+        logger.info("%s: queued a first batch from %d of the tasks", project, len(held.tasks))
+    return snapshot
+
+
+def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew: bool = False) -> Snapshot | None:
+    """Learn from what Label Studio holds; ``anew`` forgets clusters and vectors. None if no task is readable."""
+    if before is not None:
+        anew = anew or _starts_anew(project, held, before)
+    pool = build_pool(project, held.labeling, held.tasks, None if anew else before)
+    if pool is None:
+        return None
+    project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
+    y = np.array([task.answer(held.labeling) for task in pool.tasks], np.intp)
+    learned = learn(
+        pool.X,
+        pool.clustering,
+        y,
+        np.array([task.skipped for task in pool.tasks], bool),
+        n_classes=len(held.labeling.classes),
+        percent=project.settings.propagate_percent,
+        batch_size=project.settings.batch_size,
+    )
+    generation = _generation(project, held, before)
+    return Snapshot(
+        facts=Facts(
+            number=project.store.next_number(),
+            made_at=time.time(),
+            generation=generation,
+            generation_since=_since(generation, before),
+            labeling=held.labeling,
+            settings=settings_that_matter(project),
+            n_clustered=pool.n_clustered,
+            features=pool.features,
+            unreadable=pool.unreadable,
+            n_tasks=len(held.tasks),
+            n_answered=int(np.count_nonzero(y >= 0)),
+            n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
+        ),
+        tasks=held.tasks,
+        task_ids=np.array([task.id for task in pool.tasks], np.int64),
+        X=pool.X,
+        clustering=pool.clustering,
+        classifier=learned.classifier,
+        text_model=pool.text_model,
+        choices=learned.choices,
+        scores=learned.scores,
+    )
+
+
+def settings_that_matter(project: Project) -> dict[str, Any]:
+    """Return the settings that a snapshot depends on."""
+    return {name: getattr(project.settings, name) for name in PER_PROJECT}
+
+
+def _changed(project: Project, held: Held, before: Snapshot) -> bool:
+    return (
+        held.tasks != before.tasks
+        or held.labeling != before.facts.labeling
+        or settings_that_matter(project) != before.facts.settings
+        or features_identity(held.labeling) != before.facts.features
+    )
+
+
+def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:
+    if held.labeling != before.facts.labeling:
+        logger.info(
+            "%s: the label config has changed; learning starts anew with %s on %s",
+            project,
+            held.labeling.control,
+            ", ".join(held.labeling.classes),
+        )
+    return (
+        features_identity(held.labeling) != before.facts.features
+        or project.settings.n_clusters != before.facts.settings["n_clusters"]
+    )
+
+
+def _since(generation: int, before: Snapshot | None) -> float:
+    same = before is not None and before.facts.generation == generation
+    return before.facts.generation_since if before is not None and same else time.time()
+
+
+def _generation(project: Project, held: Held, before: Snapshot | None) -> int:
+    """Return the generation that the rows stand under: the one that is there, or the next one."""
+    if before is not None and before.facts.labeling == held.labeling:
+        return before.facts.generation
+    highest = _highest_generation(project)
+    if before is not None:
+        # Rows of another label config cannot be patched into this one under an annotator's eyes.
+        return 1 + max(highest, before.facts.generation)
+    # Nothing is known here (a new project, or MODEL_DIR was deleted): take up the rows that are there.
+    return generation_number(held.facts["model_version"]) or highest or 1
+
+
+def _highest_generation(project: Project) -> int:
+    versions = project.client.model_versions(project.id)
+    return max((generation_number(version) or 0 for version in versions), default=0)
+
+
+def _reconcile(
+    project: Project, held: Held, snapshot: Snapshot, demand: Done, *, exact: bool
+) -> tuple[Snapshot, int]:
+    """Bring the rows in Label Studio in line; return the snapshot that they follow and how many are left."""
+    if our_backend(project) is None:
+        project.store.update_connection(closed=True)
+        logger.warning("%s: its model connection to us was removed; nothing is written any more", project)
+        return snapshot, 0
+    project.store.note(doing="comparing rows")
+    predictions = project.client.predictions(project.id)
+    desired = desired_rows(snapshot)
+    tolerance = 0.0 if exact else TOLERANCE
+    steps = plan(desired, predictions, held.labeling, generation=snapshot.facts.generation, tolerance=tolerance)
+    if _patching_cannot_follow(snapshot, len(steps.patch)):
+        snapshot = _next_generation(project, snapshot)
+        steps = plan(desired, predictions, held.labeling, generation=snapshot.facts.generation, tolerance=tolerance)
+    first = generation_number(held.facts["model_version"]) != snapshot.facts.generation
+    # Rows before the switch: an empty generation would show the annotators no task at all.
+    created = len(steps.create)
+    apply_now = replace(steps, patch=[]) if first else steps
+    pending = apply(project, snapshot, apply_now, interrupted=_newer_than(project, demand))
+    if first or exact:
+        make_current(project, held.facts, snapshot.facts.generation)
+        ensure_webhook(project)
+        project.client.backends(project.id)  # lets Label Studio ask /setup for the new generation's name
+    if first:
+        pending = len(steps.patch)
+    if project.client.dry_run:
+        return snapshot, 0
+    # A request of ours that was cut off may still be under way in Label Studio: rows that were created are
+    # looked at once more.
+    return snapshot, pending or created
+
+
+def _newer_than(project: Project, demand: Done) -> Callable[[], bool]:
+    return lambda: project.store.number("webhooks") > demand.webhooks
+
+
+def _patching_cannot_follow(snapshot: Snapshot, n_patches: int) -> bool:
+    old_enough = time.time() - snapshot.facts.generation_since > NEW_GENERATION_EVERY
+    return n_patches > max(TOO_MANY_PATCHES, len(snapshot.task_ids) / 2) and old_enough
+
+
+def _next_generation(project: Project, snapshot: Snapshot) -> Snapshot:
+    generation = 1 + max(_highest_generation(project), snapshot.facts.generation)
+    facts = replace(
+        snapshot.facts,
+        number=project.store.next_number(),
+        generation=generation,
+        generation_since=time.time(),
+    )
+    logger.info("%s: so much has changed that %s is imported", project, generation_name(generation))
+    snapshot = replace(snapshot, facts=facts)
+    project.store.save(snapshot)
+    return snapshot
+
+
+def _without_tasks(project: Project, held: Held, demand: Done) -> Outcome:
+    doing = "waiting for tasks" if not held.tasks else "waiting for a task that can be read"
+    project.store.note(doing=doing)
+    project.store.save_done(demand)
+    return Outcome()
+
+
+def _report(project: Project, snapshot: Snapshot, seconds: float) -> None:
+    facts = snapshot.facts
+    logger.info(
+        "%s: snapshot %d: %d tasks, %d answered, %d pre-annotated, %d left out, %d clusters, %.1f s",
+        project,
+        facts.number,
+        facts.n_tasks,
+        facts.n_answered,
+        facts.n_pre_annotated,
+        len(facts.unreadable),
+        len(snapshot.clustering.centers),
+        seconds,
+    )

@@ -1,0 +1,111 @@
+"""Answers for /predict: from the snapshot for tasks of the pool, from the classifier for others."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from exemplar.errors import ExemplarError, InputError
+from exemplar.labelstudio.label_config import Labeling, read_label_config
+from exemplar.labelstudio.tasks import Task, read_task
+from exemplar.project.context import Project
+from exemplar.project.pool import task_vectors
+from exemplar.project.reconcile import RETIRED, Row, generation_name
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+NOTHING = Row(-1, 0.0)
+Json = dict[str, Any]
+
+
+class Snapshots:
+    """The current snapshots, loaded once each; readers map their arrays and take no lock of the writer's."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, tuple[str, Snapshot | None]] = {}
+        self._lock = threading.Lock()
+
+    def current(self, store: ProjectStore) -> Snapshot | None:
+        name = store.current_name()
+        with self._lock:
+            loaded = self._loaded.get(str(store.folder))
+            if loaded is None or loaded[0] != name:
+                loaded = (name, store.current())
+                self._loaded[str(store.folder)] = loaded
+            return loaded[1]
+
+
+def predict(
+    project: Project, snapshot: Snapshot | None, tasks: Sequence[Json], label_config: str | None = None
+) -> list[Json]:
+    """Return exactly one prediction a task, in order; an empty one for a task of which nothing is known."""
+    if snapshot is None or not _same_labeling(snapshot, label_config):
+        return [_prediction(None, NOTHING, RETIRED) for _ in tasks]
+    labeling = snapshot.facts.labeling
+    read = [_readable(raw, labeling) for raw in tasks]
+    rows = {position: _row_in_pool(snapshot, task) for position, task in enumerate(read) if task}
+    outside = [position for position, row in rows.items() if row is None]
+    guesses = _classify(project, snapshot, [task for position in outside if (task := read[position])])
+    answers = {**rows, **dict(zip(outside, guesses, strict=True))}
+    return [
+        _prediction(labeling, answers.get(position) or NOTHING, snapshot.facts.generation)
+        for position in range(len(tasks))
+    ]
+
+
+def _same_labeling(snapshot: Snapshot, label_config: str | None) -> bool:
+    """Return whether the snapshot speaks of this label config; after a change it does not for a moment."""
+    if not label_config:
+        return True
+    try:
+        return read_label_config(label_config) == snapshot.facts.labeling
+    except InputError:
+        return False
+
+
+def _readable(raw: Any, labeling: Labeling) -> Task | None:
+    if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
+        return None
+    task_id = raw.get("id") if isinstance(raw.get("id"), int) else -1
+    return read_task({"id": task_id, "data": raw["data"]}, labeling.field, None)
+
+
+def _row_in_pool(snapshot: Snapshot, task: Task) -> Row | None:
+    """Return the row that the pool has for the task, or None if it is outside or its data has changed."""
+    known, row = snapshot.by_id.get(task.id), snapshot.row(task.id)
+    if known is None or known.digest != task.digest:
+        return None
+    if row is None or np.isnan(snapshot.scores[row]):
+        return NOTHING
+    return Row(int(snapshot.choices[row]), float(snapshot.scores[row]))
+
+
+def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[Row]:
+    """Return the classifier's word on tasks outside the pool; NOTHING for those that cannot be read."""
+    classifier, labeling = snapshot.classifier, snapshot.facts.labeling
+    if classifier is None or not tasks:
+        return [NOTHING] * len(tasks)
+    # Ids may be missing or repeated in a request: number them by position.
+    numbered = [Task(position, task.digest, task.value, ()) for position, task in enumerate(tasks)]
+    try:
+        vectors, unreadable = task_vectors(project, labeling, numbered, snapshot.text_model)
+    except ExemplarError as error:
+        logger.warning("%s: %d tasks outside the pool could not be read: %s", project, len(tasks), error)
+        return [NOTHING] * len(tasks)
+    for position, why in unreadable.items():
+        logger.warning("%s: task %d is answered empty: %s", project, tasks[position].id, why)
+    rows = [NOTHING] * len(tasks)
+    if vectors:
+        proba = classifier.predict_proba(np.stack(list(vectors.values())), n_classes=len(labeling.classes))
+        for position, p in zip(vectors, proba, strict=True):
+            rows[position] = Row(int(p.argmax()), round(float(p.max()), 6))
+    return rows
+
+
+def _prediction(labeling: Labeling | None, row: Row, generation: int) -> Json:
+    result = labeling.result(row.choice) if labeling else []
+    return {"result": result, "score": row.score, "model_version": generation_name(generation)}

@@ -1,0 +1,86 @@
+"""Reading what changed in Label Studio since last time."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from exemplar.errors import UnknownProjectError
+from exemplar.labelstudio.label_config import Labeling, read_label_config
+from exemplar.labelstudio.tasks import Task, read_task
+from exemplar.project.context import Project
+from exemplar.store.snapshot import Snapshot
+
+# Rows may be committed later than others with a newer time: the end of the last reading is read again.
+OVERLAP = timedelta(seconds=30)
+# What a first queue is made from in a project with more tasks than this.
+SAMPLE_PAGES, SAMPLE_PAGE_SIZE = 10, 40
+SAMPLE = SAMPLE_PAGES * SAMPLE_PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Held:
+    """What Label Studio holds of a project: its own facts, what there is to classify, all tasks by id."""
+
+    facts: dict[str, Any]
+    labeling: Labeling
+    tasks: tuple[Task, ...]
+    cursor: str
+
+
+def sync(project: Project, before: Snapshot | None, *, cursor: str) -> Held:
+    """Read the project, and of its tasks those that changed since ``cursor`` (empty: all)."""
+    facts = read_facts(project)
+    labeling = read_label_config(facts["label_config"])
+    known = before.by_id if before and before.facts.labeling.field == labeling.field else {}
+    changed = project.client.tasks(
+        project.id,
+        since=_with_overlap(cursor) if known else None,
+        on_progress=lambda done, total: project.store.note(doing=f"reading tasks {done}/{total}"),
+    )
+    tasks = known | {raw["id"]: read_task(raw, labeling.field, known.get(raw["id"])) for raw in changed}
+    if known and len(tasks) != facts["task_number"]:
+        tasks = _without_deleted(project, tasks)
+    return Held(
+        facts=facts,
+        labeling=labeling,
+        tasks=tuple(tasks[task_id] for task_id in sorted(tasks)),
+        cursor=max([cursor, *(raw["updated_at"] for raw in changed)]),
+    )
+
+
+def sample(project: Project, facts: dict[str, Any]) -> Held:
+    """Read a spread of the tasks only, so that a big project's queue need not wait for the rest."""
+    labeling = read_label_config(facts["label_config"])
+    raw_tasks = project.client.sample_tasks(
+        project.id, total=facts["task_number"], pages=SAMPLE_PAGES, page_size=SAMPLE_PAGE_SIZE
+    )
+    tasks = {raw["id"]: read_task(raw, labeling.field, None) for raw in raw_tasks}
+    return Held(facts, labeling, tuple(tasks[task_id] for task_id in sorted(tasks)), cursor="")
+
+
+def read_facts(project: Project) -> dict[str, Any]:
+    """Read the project itself, and make sure that it is the one that we were introduced to.
+
+    Raises
+    ------
+    UnknownProjectError
+        If the project of that id was created at another time: another Label Studio, or a new database.
+    """
+    facts = project.client.project(project.id)
+    created = int(datetime.fromisoformat(facts["created_at"]).timestamp())
+    if created != project.connection.created:
+        raise UnknownProjectError(
+            f"{project.connection.key} (project {project.id} at {project.client.url} is of another time: "
+            f"{created}; is LABEL_STUDIO_URL the Label Studio that connected us?)"
+        )
+    return facts
+
+
+def _with_overlap(cursor: str) -> str | None:
+    # Label Studio answers 500 to a time that ends in +00:00.
+    return f"{datetime.fromisoformat(cursor) - OVERLAP:%Y-%m-%dT%H:%M:%S.%fZ}" if cursor else None
+
+
+def _without_deleted(project: Project, tasks: dict[int, Task]) -> dict[int, Task]:
+    there = project.client.task_ids(project.id)
+    return {task_id: task for task_id, task in tasks.items() if task_id in there}

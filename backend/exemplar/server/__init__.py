@@ -1,0 +1,1 @@
+"""The protocol that Label Studio speaks to a model, over FastAPI."""

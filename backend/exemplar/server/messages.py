@@ -1,0 +1,110 @@
+"""Requests and responses of the protocol, as Label Studio 1.23.2 sends and expects them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Message(BaseModel):
+    """A message in which fields that other versions of Label Studio add are no error."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class SetupRequest(Message):
+    project: str = Field(examples=["1.1795417266"], description="`<id>.<created>`")
+    label_config: str = Field(alias="schema", description="the label config, as XML")
+    hostname: str = ""
+    access_token: str = ""
+    extra_params: dict[str, Any] | str | None = None
+
+
+class SetupResponse(Message):
+    model_version: str = Field(examples=["exemplar-1"])
+
+
+class PredictRequest(Message):
+    tasks: list[Any]
+    project: str = Field(examples=["1.1795417266"])
+    label_config: str | None = None
+    params: dict[str, Any] | None = None
+
+
+class Prediction(Message):
+    result: list[dict[str, Any]]
+    score: float
+    model_version: str
+
+
+class PredictResponse(Message):
+    results: list[Prediction]
+
+
+class WebhookRequest(Message):
+    model_config = ConfigDict(extra="allow")
+
+    action: str = Field(examples=["ANNOTATION_CREATED"])
+
+
+class WebhookResponse(Message):
+    status: str = "noted"
+    job: str | None = None
+
+
+class ValidateRequest(Message):
+    config: str
+
+
+class ValidateResponse(Message):
+    control: str
+    classes: list[str]
+
+
+class TrainRequest(Message):
+    project: str
+
+
+class DeleteRequest(Message):
+    project: str
+
+
+class JobRequest(Message):
+    job: str = Field(examples=["1.1795417266:3"])
+
+
+class JobResponse(Message):
+    job_status: str = Field(examples=["queued", "started", "finished", "failed"])
+    error: str | None = None
+
+
+class VersionsResponse(Message):
+    versions: list[str]
+
+
+class NotSupported(Message):
+    status: str = "not supported"
+    detail: str
+
+
+class ProjectStatus(Message):
+    """One project as ``GET /`` shows it."""
+
+    state: str = Field(examples=["starting", "ready", "failed"])
+    doing: str | None
+    problem: str | None
+    generation: str | None
+    snapshot: int | None
+    tasks: int
+    answered: int
+    pre_annotated: int
+    left_out: int
+    pending_rows: int
+    webhooks: int
+    orders: int
+
+
+class StatusResponse(Message):
+    status: str = "UP"
+    model_class: str = "ExemplarModel"
+    version: str
+    projects: dict[str, ProjectStatus]

@@ -1,0 +1,218 @@
+"""Every setting, read once from the environment into one frozen object.
+
+A wrong value stops the start with its name, its value and what was expected. Some may also be given per
+project, in the extra params of the model connection in Label Studio (``PER_PROJECT``).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from exemplar.errors import SettingError
+
+
+class Secret(str):
+    """A string whose repr hides it, so that no log or traceback shows it."""
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise SettingError(name, value, f"a whole number from {low} to {high}")
+    return number
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        raise SettingError(name, value, f"a number from {low:g} to {high:g}")
+    return number
+
+
+def _port(name: str, value: Any) -> int:
+    return _whole(name, value, 1, 65535)
+
+
+def _percent(name: str, value: Any) -> float:
+    percent = _number(name, value, 0, 100)
+    if percent == 0:
+        raise SettingError(name, value, "more than 0 and at most 100")
+    return percent
+
+
+def _clusters(name: str, value: Any) -> int | None:
+    return None if str(value) in ("", "auto", "None") else _whole(name, value, 2, 100_000)
+
+
+def _batch(name: str, value: Any) -> int:
+    return _whole(name, value, 1, 10_000)
+
+
+def _seconds(name: str, value: Any) -> float:
+    return _number(name, value, 0.01, 86_400)
+
+
+def _switch(name: str, value: Any) -> bool:
+    words = {
+        "on": True,
+        "true": True,
+        "1": True,
+        "yes": True,
+        "off": False,
+        "false": False,
+        "0": False,
+        "no": False,
+    }
+    if str(value).lower() not in words:
+        raise SettingError(name, value, "on or off")
+    return words[str(value).lower()]
+
+
+def _level(name: str, value: Any) -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if str(value).upper() not in levels:
+        raise SettingError(name, value, "one of " + ", ".join(levels))
+    return str(value).upper()
+
+
+def _url(name: str, value: Any) -> str:
+    if value and (urlsplit(str(value)).scheme not in ("http", "https") or not urlsplit(str(value)).netloc):
+        raise SettingError(name, value, "an address such as http://localhost:8080")
+    return str(value).rstrip("/")
+
+
+def _secret(name: str, value: Any) -> Secret:
+    return Secret(value)
+
+
+def _text(name: str, value: Any) -> str:
+    return str(value)
+
+
+def _path(name: str, value: Any) -> Path:
+    return Path(str(value)).expanduser().absolute()
+
+
+def _setting(
+    env: str, default: Any, parse: Callable[[str, Any], Any], about: str, *, alias: str | None = None
+) -> Any:
+    return field(default=default, metadata={"env": env, "parse": parse, "about": about, "alias": alias})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be set; the names in the environment stand beside each."""
+
+    label_studio_url: str = _setting(
+        "LABEL_STUDIO_URL",
+        "",
+        _url,
+        "Address of Label Studio as this backend reaches it. Empty: the one that Label Studio sends on connecting.",
+        alias="LABEL_STUDIO_HOST",
+    )
+    label_studio_api_key: Secret = _setting(
+        "LABEL_STUDIO_API_KEY",
+        Secret(""),
+        _secret,
+        "Personal access token or legacy token. Empty: the legacy token that Label Studio sends on connecting.",
+    )
+    basic_auth_user: str = _setting(
+        "BASIC_AUTH_USER", "", _text, "User name that Label Studio must give; guards every route but /health."
+    )
+    basic_auth_pass: Secret = _setting("BASIC_AUTH_PASS", Secret(""), _secret, "The password to it.")
+    model_dir: Path = _setting(
+        "MODEL_DIR",
+        Path("exemplar-models"),
+        _path,
+        "Folder of the snapshots. A cache: deleting it loses nothing.",
+    )
+    host: str = _setting("HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
+    port: int = _setting("PORT", 9090, _port, "Port to listen on.")
+    log_level: str = _setting("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR.")
+    manage: bool = _setting(
+        "EXEMPLAR_MANAGE", True, _switch, "off: change no setting of any project, only say what to set."
+    )
+    n_clusters: int | None = _setting(
+        "EXEMPLAR_N_CLUSTERS",
+        None,
+        _clusters,
+        "Number of clusters; auto: 50 for 1 400 tasks, growing with √tasks.",
+    )
+    propagate_percent: float = _setting(
+        "EXEMPLAR_PROPAGATE_PERCENT",
+        100.0,
+        _percent,
+        "How much of each cluster gets its label: the closest so many per cent.",
+    )
+    batch_size: int = _setting(
+        "EXEMPLAR_BATCH_SIZE",
+        50,
+        _batch,
+        "Tasks that are queued before anything is known; at least 50 is wise.",
+    )
+    debounce: float = _setting(
+        "EXEMPLAR_DEBOUNCE", 0.3, _seconds, "Seconds without a further webhook before a refresh starts."
+    )
+    poll: float = _setting(
+        "EXEMPLAR_POLL", 60.0, _seconds, "Seconds between two looks at Label Studio when no webhook arrives."
+    )
+
+
+PER_PROJECT = ("n_clusters", "propagate_percent", "batch_size")
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read all settings.
+
+    Raises
+    ------
+    SettingError
+        If a value is not what its setting expects, or two settings do not fit together.
+    """
+    given = {}
+    for setting in fields(Settings):
+        about = setting.metadata
+        for env in filter(None, (about["env"], about["alias"])):
+            if environ.get(env, "").strip():
+                given[setting.name] = about["parse"](env, environ[env].strip())
+                break
+    settings = Settings(**given)
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.label_studio_api_key and not settings.label_studio_url:
+        # Without it the key would be sent to whatever host the next /setup names.
+        raise SettingError("LABEL_STUDIO_URL", "", "the address that LABEL_STUDIO_API_KEY belongs to")
+    if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
+        raise SettingError("BASIC_AUTH_USER", settings.basic_auth_user, "to be set together with BASIC_AUTH_PASS")
+
+
+def for_project(settings: Settings, extra_params: Mapping[str, Any] | None) -> Settings:
+    """Return the settings as one project has them: its model connection's extra params win.
+
+    Raises
+    ------
+    SettingError
+        If an extra param is not among ``PER_PROJECT`` or its value is not what the setting expects.
+    """
+    parsers = {setting.name: setting.metadata["parse"] for setting in fields(Settings)}
+    changes = {}
+    for name, value in (extra_params or {}).items():
+        if name not in PER_PROJECT:
+            raise SettingError(f"extra param {name}", value, "one of " + ", ".join(PER_PROJECT))
+        changes[name] = parsers[name](f"extra param {name}", value)
+    return replace(settings, **changes)

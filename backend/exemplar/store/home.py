@@ -1,0 +1,68 @@
+"""MODEL_DIR: the folders of all projects, by Label Studio's address and the project's full name."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from exemplar.errors import UnknownProjectError
+from exemplar.store.project_store import Connection, ProjectStore
+
+_KEY = re.compile(r"\d+\.\d+")
+
+
+class Home:
+    """All projects that were ever introduced here.
+
+    Parameters
+    ----------
+    folder : Path
+        It may vanish at any moment: everything in it is made again from Label Studio.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, url: str, key: str) -> ProjectStore:
+        if not _KEY.fullmatch(key):  # it becomes a path
+            raise UnknownProjectError(key)
+        host = re.sub(r"[^A-Za-z0-9.-]+", "_", url.partition("://")[2] or url)
+        return ProjectStore(self.folder / host / key)
+
+    def register(self, connection: Connection) -> ProjectStore:
+        store = self.store(connection.url, connection.key)
+        store.save_connection(connection)
+        return store
+
+    def strangers(self) -> int:
+        """Return how many webhooks named no project that is known here."""
+        return ProjectStore(self.folder).number("webhooks")
+
+    def note_stranger(self) -> None:
+        """Remember that a webhook named no project that is known here."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ProjectStore(self.folder).raise_number("webhooks")
+
+    def stores(self) -> Iterator[ProjectStore]:
+        """Yield the stores of the projects that are connected."""
+        for path in sorted(self.folder.glob("*/*/connection.json")):
+            store = ProjectStore(path.parent)
+            connection = store.connection()
+            if connection is not None and not connection.closed:
+                yield store
+
+    def find(self, key: str) -> ProjectStore:
+        """Return the project of that full name; the one introduced last, should two hosts have it.
+
+        Raises
+        ------
+        UnknownProjectError
+            If there is none.
+        """
+        found = [store for store in self.stores() if store.folder.name == key]
+        if not found:
+            raise UnknownProjectError(key)
+        return max(found, key=lambda store: (store.folder / "connection.json").stat().st_mtime)
+
+    def with_id(self, project_id: int) -> list[ProjectStore]:
+        """Return the projects of that id; a webhook tells no more."""
+        return [store for store in self.stores() if store.folder.name.startswith(f"{project_id}.")]

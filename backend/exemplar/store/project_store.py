@@ -1,0 +1,334 @@
+"""The folder of one project.
+
+::
+
+    connection.json      how Label Studio and we reach each other; readable by the owner alone
+    webhooks, orders     one byte for each webhook and each Start Training: their sizes are the dirty numbers
+    lock                 held while a refresh runs; the system frees it when the process dies
+    done.json            how far the dirty numbers are done, the sync has read and the rows have followed
+    status.json          what the worker is doing, or what went wrong last
+    CURRENT              the name of the snapshot that is served
+    snapshots/000012/    facts.json, tasks.json and the small arrays
+    parts/<digest>.npy   big arrays that snapshots share
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from exemplar.engine import Clustering, LinearClassifier
+from exemplar.features.texts import TextModel
+from exemplar.labelstudio.tasks import Task
+from exemplar.store.snapshot import (
+    FORMAT,
+    Facts,
+    Snapshot,
+    facts_from_json,
+    facts_to_json,
+    tasks_from_json,
+    tasks_to_json,
+)
+
+logger = logging.getLogger(__name__)
+
+KEPT_SNAPSHOTS = 3
+SHARED_PARTS = ("X", "text_components")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How Label Studio and we reach each other for one project.
+
+    ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
+    under which Label Studio reaches us; ``before`` the project's settings as they were before we changed
+    them; ``closed`` is set when the project has disconnected us.
+    """
+
+    key: str
+    url: str
+    access_token: str = ""
+    seen_as: str = ""
+    extra_params: dict[str, Any] = field(default_factory=dict)
+    webhook_secret: str = ""
+    before: dict[str, Any] | None = None
+    closed: bool = False
+
+    @property
+    def project_id(self) -> int:
+        return int(self.key.partition(".")[0])
+
+    @property
+    def created(self) -> int:
+        return int(self.key.partition(".")[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """How far we are: dirty numbers that are taken in, the newest change that the sync has read (an ISO
+    time, as Label Studio wrote it), and the snapshot that all rows in Label Studio follow.
+    """
+
+    webhooks: int = 0
+    orders: int = 0
+    cursor: str = ""
+    reconciled: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What the worker is doing for a project (``doing``), or what went wrong last (``problem``)."""
+
+    state: str = "starting"
+    doing: str | None = None
+    problem: str | None = None
+    pending_rows: int = 0
+
+
+class ProjectStore:
+    """Everything that is kept of one project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # -- connection and status --------------------------------------------------------------------------
+
+    def connection(self) -> Connection | None:
+        raw = _read_json(self.folder / "connection.json")
+        return Connection(**raw) if raw else None
+
+    def save_connection(self, connection: Connection) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(self.folder / "connection.json", orjson.dumps(asdict(connection)))
+
+    def update_connection(self, **changes: Any) -> None:
+        connection = self.connection()
+        if connection is not None:
+            self.save_connection(replace(connection, **changes))
+
+    def status(self) -> Status:
+        raw = _read_json(self.folder / "status.json")
+        return Status(**raw) if raw else Status()
+
+    def save_status(self, status: Status) -> None:
+        _write_atomically(self.folder / "status.json", orjson.dumps(asdict(status)))
+
+    def note(self, **changes: Any) -> None:
+        """Change parts of the status."""
+        self.save_status(replace(self.status(), **changes))
+
+    # -- dirty numbers ----------------------------------------------------------------------------------
+
+    def raise_number(self, kind: str) -> int:
+        """Raise the dirty number ``webhooks`` or ``orders``; return its new value.
+
+        Appending a byte is atomic, needs no lock, survives the process and takes microseconds: the answer
+        to a webhook, inside an annotator's Submit, waits for nothing else.
+        """
+        file = os.open(self.folder / kind, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, b"+")
+            return os.fstat(file).st_size
+        finally:
+            os.close(file)
+
+    def number(self, kind: str) -> int:
+        try:
+            return (self.folder / kind).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def raised_at(self, kind: str) -> float:
+        """Return when the number was last raised, in seconds since the epoch; 0 for never."""
+        try:
+            return (self.folder / kind).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def done(self) -> Done:
+        raw = _read_json(self.folder / "done.json")
+        return Done(**raw) if raw else Done()
+
+    def save_done(self, done: Done) -> None:
+        _write_atomically(self.folder / "done.json", orjson.dumps(asdict(done)))
+
+    # -- lock -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the project's lock; yields False if another process holds it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    # -- snapshots --------------------------------------------------------------------------------------
+
+    def current_name(self) -> str:
+        """Return the name of the snapshot that is served, or an empty string."""
+        try:
+            return (self.folder / "CURRENT").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def current(self) -> Snapshot | None:
+        """Load the snapshot that is served; None if there is none that this version can read."""
+        name = self.current_name()
+        if not name:
+            return None
+        try:
+            return self._load(self.folder / "snapshots" / name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("Snapshot %s of %s cannot be read and is rebuilt: %s", name, self.folder.name, error)
+            return None
+
+    def facts(self) -> Facts | None:
+        """Load only the facts of the snapshot that is served."""
+        raw = _read_json(self.folder / "snapshots" / self.current_name() / "facts.json")
+        return facts_from_json(raw["facts"]) if raw and raw.get("format") == FORMAT else None
+
+    def next_number(self) -> int:
+        taken = [int(path.name) for path in (self.folder / "snapshots").glob("[0-9]*")]
+        return 1 + max(taken, default=0)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the snapshot whole, then point CURRENT at it; on any error the old one stays."""
+        snapshots = self.folder / "snapshots"
+        (self.folder / "parts").mkdir(parents=True, exist_ok=True)
+        snapshots.mkdir(exist_ok=True)
+        name = f"{snapshot.facts.number:06d}"
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=snapshots))
+        try:
+            parts = {}
+            for part, array in _arrays(snapshot).items():
+                if part in SHARED_PARTS:
+                    parts[part] = self._save_part(array)
+                else:
+                    np.save(draft / f"{part}.npy", array, allow_pickle=False)
+            if snapshot.text_model:
+                _write_atomically(draft / "terms.json", orjson.dumps(snapshot.text_model.terms))
+            _write_atomically(draft / "tasks.json", orjson.dumps(tasks_to_json(snapshot.tasks)))
+            facts = {"format": FORMAT, "facts": facts_to_json(snapshot.facts), "parts": parts}
+            _write_atomically(draft / "facts.json", orjson.dumps(facts))
+            draft.rename(snapshots / name)
+            _write_atomically(self.folder / "CURRENT", name.encode())
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        self._prune()
+
+    def _save_part(self, array: NDArray[Any]) -> str:
+        digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+        path = self.folder / "parts" / f"{digest}.npy"
+        if not path.exists():
+            draft = path.with_suffix(".draft")
+            with draft.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            draft.rename(path)
+        return path.name
+
+    def _load(self, folder: Path) -> Snapshot:
+        raw = orjson.loads((folder / "facts.json").read_bytes())
+        if raw["format"] != FORMAT:
+            raise ValueError(f"format {raw['format']}, this version reads {FORMAT}")
+        files = {path.stem: path for path in folder.glob("*.npy")}
+        files |= {part: self.folder / "parts" / name for part, name in raw["parts"].items()}
+        arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
+        return _assemble(
+            facts_from_json(raw["facts"]),
+            tasks_from_json(orjson.loads((folder / "tasks.json").read_bytes())),
+            _read_json(folder / "terms.json"),
+            arrays,
+        )
+
+    def _prune(self) -> None:
+        """Delete all but the newest snapshots, and the parts and drafts that nothing points to."""
+        snapshots = sorted((self.folder / "snapshots").glob("[0-9]*"))
+        for folder in [*snapshots[:-KEPT_SNAPSHOTS], *(self.folder / "snapshots").glob(".draft-*")]:
+            shutil.rmtree(folder, ignore_errors=True)
+        kept = [_read_json(folder / "facts.json") or {} for folder in snapshots[-KEPT_SNAPSHOTS:]]
+        used = {name for raw in kept for name in raw.get("parts", {}).values()}
+        for path in (self.folder / "parts").iterdir():
+            if path.name not in used:
+                path.unlink()
+
+
+def _arrays(snapshot: Snapshot) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "task_ids": snapshot.task_ids,
+        "X": snapshot.X,
+        "choices": snapshot.choices,
+        "scores": snapshot.scores,
+        "centers": snapshot.clustering.centers,
+        "cluster_ids": snapshot.clustering.cluster_ids,
+        "distances": snapshot.clustering.distances,
+    }
+    if snapshot.classifier:
+        arrays |= {
+            "coef": snapshot.classifier.coef,
+            "intercept": snapshot.classifier.intercept,
+            "classes": snapshot.classifier.classes,
+        }
+    if snapshot.text_model:
+        arrays |= {"text_idf": snapshot.text_model.idf, "text_components": snapshot.text_model.components}
+    return arrays
+
+
+def _assemble(
+    facts: Facts, tasks: tuple[Task, ...], terms: list[str] | None, arrays: dict[str, NDArray[Any]]
+) -> Snapshot:
+    classifier = text_model = None
+    if "coef" in arrays:
+        classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
+    if terms is not None:
+        text_model = TextModel(tuple(terms), arrays["text_idf"], arrays["text_components"])
+    return Snapshot(
+        facts=facts,
+        tasks=tasks,
+        task_ids=arrays["task_ids"],
+        X=arrays["X"],
+        clustering=Clustering(arrays["centers"], arrays["cluster_ids"], arrays["distances"]),
+        classifier=classifier,
+        text_model=text_model,
+        choices=arrays["choices"],
+        scores=arrays["scores"],
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except orjson.JSONDecodeError:
+        logger.warning("%s is broken and is written anew", path)
+        return None
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step, readable by the owner alone; a crash leaves the old or the new one."""
+    file, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,104 @@
+"""A snapshot: one immutable, complete state of a project's learning.
+
+On disk it is a folder: ``facts.json`` (counts, settings, and the names of the big parts that snapshots share),
+``tasks.json``, for texts ``terms.json``, and one ``.npy`` an array. No pickle anywhere.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplar.engine import Clustering, LinearClassifier
+from exemplar.features.texts import TextModel
+from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.tasks import Annotation, Task
+
+FORMAT = 1  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a snapshot says of itself, apart from its arrays.
+
+    ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
+    ``unreadable`` maps task ids to why they were left out.
+    """
+
+    number: int
+    made_at: float
+    generation: int
+    generation_since: float
+    labeling: Labeling
+    settings: dict[str, Any]
+    n_clustered: int
+    features: str
+    unreadable: dict[int, str]
+    n_tasks: int
+    n_answered: int
+    n_pre_annotated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One state of a project's learning; rows of all arrays are the readable tasks by ascending id.
+
+    Attributes
+    ----------
+    facts : Facts
+    tasks : tuple of Task
+        All tasks of the project, the unreadable ones too.
+    task_ids : int64 array of shape (n_tasks,)
+    X : float32 array of shape (n_tasks, n_features)
+    clustering : Clustering
+    classifier : LinearClassifier or None
+        None while fewer than two classes are known.
+    text_model : TextModel or None
+        None for images.
+    choices : int32 array of shape (n_tasks,)
+        The class index of each row's pre-annotation, -1 for none.
+    scores : float64 array of shape (n_tasks,)
+        Negative: asked next. 0 to 1: the confidence. NaN: the task has no row yet.
+    """
+
+    facts: Facts
+    tasks: tuple[Task, ...]
+    task_ids: NDArray[np.int64]
+    X: NDArray[np.float32]
+    clustering: Clustering
+    classifier: LinearClassifier | None
+    text_model: TextModel | None
+    choices: NDArray[np.int32]
+    scores: NDArray[np.float64]
+
+    @cached_property
+    def by_id(self) -> dict[int, Task]:
+        return {task.id: task for task in self.tasks}
+
+    def row(self, task_id: int) -> int | None:
+        """Return the task's row in the arrays, or None if it has none."""
+        row = int(np.searchsorted(self.task_ids, task_id))
+        return row if row < len(self.task_ids) and self.task_ids[row] == task_id else None
+
+
+def facts_to_json(facts: Facts) -> dict[str, Any]:
+    return asdict(facts) | {"unreadable": list(facts.unreadable.items())}
+
+
+def facts_from_json(raw: dict[str, Any]) -> Facts:
+    labeling = {**raw["labeling"], "classes": tuple(raw["labeling"]["classes"])}
+    unreadable = {int(task_id): why for task_id, why in raw["unreadable"]}
+    return Facts(**{**raw, "labeling": Labeling(**labeling), "unreadable": unreadable})
+
+
+def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
+    return [[task.id, task.digest, task.value, [asdict(a) for a in task.annotations]] for task in tasks]
+
+
+def tasks_from_json(raw: list[Any]) -> tuple[Task, ...]:
+    return tuple(
+        Task(task_id, digest, value, tuple(Annotation(**a) for a in annotations))
+        for task_id, digest, value, annotations in raw
+    )

@@ -1,0 +1,190 @@
+"""The demo's parts that need no Label Studio."""
+
+import io
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from exemplar.demo import autopilot, digits, label_studio, processes, project, run
+from exemplar.errors import SettingError
+from PIL import Image
+
+# ── Digits ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_pool_and_held_out_are_all_digits_and_share_none() -> None:
+    assert [*digits.POOL, *digits.HELD_OUT] == list(range(len(digits.truth())))
+    assert (len(digits.POOL), len(digits.HELD_OUT)) == (1400, 397)
+
+
+@pytest.mark.parametrize("index", [0, 7, 1399, 1796])
+def test_png_gives_the_intensities_back(index: int) -> None:
+    image = Image.open(io.BytesIO(digits.png(index)))
+    grey = np.asarray(image, dtype=float)
+    assert (image.mode, image.size) == ("L", (64, 64))
+    np.testing.assert_array_equal(np.round(grey[::8, ::8] * 16 / 255).ravel(), digits.pixels()[index])
+
+
+def test_true_digit_goes_by_the_name_and_not_by_the_order() -> None:
+    data = {"image": "/data/upload/1/ea10b01a-" + digits.file_name(1234)}
+    assert digits.true_digit(data) == digits.truth()[1234]
+
+
+@pytest.mark.parametrize("data", [{}, {"image": "/data/upload/1/cat.png"}, {"text": "digit-0007.png"}])
+def test_a_task_that_is_no_digit_is_named(data: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="expected a file that was uploaded as"):
+        digits.true_digit(data)
+
+
+# ── Label Studio and its installation ────────────────────────────────────────────────────────────────────
+
+
+def test_free_port_is_the_preferred_one_or_the_next() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert label_studio.free_port(port) > port
+    assert label_studio.free_port(port) == port
+
+
+def test_complete_installation_is_not_repeated_but_for_a_moved_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(label_studio, "_run", lambda command, report: commands.append(command))
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    label_studio.install(tmp_path / "venv")
+    label_studio.install(tmp_path / "venv")
+    assert len(commands) == 2 and commands[1][-1] == f"label-studio=={label_studio.VERSION}"
+    (tmp_path / "venv").rename(tmp_path / "moved")
+    label_studio.install(tmp_path / "moved")
+    assert len(commands) == 4
+
+
+def test_interrupted_installation_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def run_until_interrupted(command: list[str], report: object) -> None:
+        commands.append(command)
+        if len(commands) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_studio, "_run", run_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        label_studio.install(tmp_path)
+    label_studio.install(tmp_path)
+    assert len(commands) == 4 and "--clear" in commands[2]
+
+
+def test_what_pip_says_is_in_the_error() -> None:
+    command = [sys.executable, "-c", "print('No matching distribution'); raise SystemExit(1)"]
+    with pytest.raises(processes.DemoError, match="No matching distribution"):
+        label_studio._run(command, lambda line: None)
+
+
+def test_label_studio_gets_its_own_home_and_none_of_our_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "https://elsewhere.example")
+    monkeypatch.setenv("PORT", "1")
+    studio = label_studio.LabelStudio("http://localhost:8080", "a@example.com", "secret", "token")
+    environment = label_studio._environment(studio, tmp_path)
+    assert environment["HOME"] == str(tmp_path)
+    assert environment.keys().isdisjoint({"LABEL_STUDIO_HOST", "PORT"})
+    assert "secret" not in repr(studio) and "token='" not in repr(studio)
+
+
+# ── Processes ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_server_ends_with_its_block_even_if_it_refuses(tmp_path: Path) -> None:
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True)"
+    command = [sys.executable, "-c", f"{stubborn}; time.sleep(60)"]
+    log_path = tmp_path / "logs" / "server.log"
+    with processes.running_server(command, env={}, log_path=log_path) as server:
+        while "up" not in log_path.read_text():
+            time.sleep(0.01)
+        started = time.monotonic()
+        processes._end(server, patience=0.2)
+        assert server.returncode == -9 and time.monotonic() - started < 5
+
+
+def test_server_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    log_path = tmp_path / "server.log"
+    command = [sys.executable, "-c", "raise SystemExit('no such table')"]
+    with (
+        processes.running_server(command, env={}, log_path=log_path) as server,
+        pytest.raises(processes.DemoError, match=r"(?s)code 1.*no such table"),
+    ):
+        processes.wait_until_up(server, "http://127.0.0.1:9/health", name="It", log_path=log_path, seconds=30)
+
+
+# ── Project, autopilot, run ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_project_key_is_what_label_studio_sends() -> None:
+    assert project.DemoProject(7, "1970-01-01T00:01:40.999999Z", "<View/>").key == "7.100"
+
+
+def test_only_the_demos_own_project_is_deleted(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    methods: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        methods.append(request.method)
+        created_at = "2026-01-01T00:00:00Z" if request.method == "POST" else "2030-01-01T00:00:00Z"
+        return httpx.Response(200, json={"id": 1, "created_at": created_at, "label_config": "<View/>"})
+
+    with httpx.Client(base_url="http://studio", transport=httpx.MockTransport(answer)) as client:
+        project.find_or_create(client, state, "<View/>")
+        project.delete(client, state)  # the project 1 that is there now was created at another time
+    assert methods == ["POST", "GET"] and not state.exists()
+
+
+def test_predicted_digit_of_an_empty_prediction_is_none() -> None:
+    assert autopilot.predicted_digit({"result": [], "score": 0}) is None
+
+
+def test_learning_curve_is_a_png(tmp_path: Path) -> None:
+    measured = [autopilot.Measurement(10, 0.6, 0.5, 0.1), autopilot.Measurement(20, float("nan"), 0.7, 0.1)]
+    autopilot.draw_learning_curve(measured, tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.format == "PNG"
+
+
+def test_second_demo_in_the_same_folder_is_told_of_the_first(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from exemplar.demo.run import _alone
+with _alone(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "held\n"
+        with pytest.raises(processes.DemoError, match=f"as process {first.pid}"), run._alone(tmp_path):
+            pass
+        first.communicate("\n")
+    with run._alone(tmp_path):
+        pass
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(processes.DemoError, match="expected a new folder"), run._alone(tmp_path):
+        pass
+
+
+def test_half_a_label_studio_in_the_environment_is_refused() -> None:
+    with pytest.raises(SettingError, match="LABEL_STUDIO_API_KEY"):
+        run._external_studio({"LABEL_STUDIO_URL": "http://localhost:8080"})
+    with pytest.raises(SettingError, match="LABEL_STUDIO_URL"):
+        run._external_studio({"LABEL_STUDIO_API_KEY": "key"})
+    assert run._external_studio({}) is None
