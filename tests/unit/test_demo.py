@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
+
 from exemplar.demo import autopilot, digits, label_studio, processes, project, run
 from exemplar.errors import SettingError
-from PIL import Image
 
 # ── Digits ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -47,8 +47,6 @@ class Client:
         Seconds that one request may take.
     dry_run : bool
         Log each write instead of sending it.
-    transport : httpx.BaseTransport, optional
-        Where requests go instead of the network (tests).
     """
 
     def __init__(
@@ -59,7 +57,6 @@ class Client:
         patience: float = 10.0,
         timeout: float = 60.0,
         dry_run: bool = False,
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         if not api_key:
             raise CredentialsError(
@@ -69,9 +66,7 @@ class Client:
         self.dry_run = dry_run
         self._patience = patience
         limits = httpx.Timeout(timeout, connect=min(5.0, timeout))
-        self._http = httpx.Client(
-            base_url=self.url, auth=authentication(self.url, api_key), timeout=limits, transport=transport
-        )
+        self._http = httpx.Client(base_url=self.url, auth=authentication(self.url, api_key), timeout=limits)
         # Files on other hosts are read without our credentials.
         self._elsewhere = httpx.Client(timeout=limits, follow_redirects=True)
 
