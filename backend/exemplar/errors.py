@@ -5,7 +5,7 @@ Each kind maps to one HTTP status; each message has the name, the value and what
 ::
 
     ExemplarError                500
-    ├── SettingError                  a setting is wrong: the start stops
+    ├── SettingError             422  a setting is wrong: the start stops
     ├── InputError               422  an array or a request that cannot be used
     │   └── LabelConfigError     422  nothing in the label config that we can classify
     ├── UnknownProjectError      404  no project of that name was ever set up here
@@ -24,6 +24,8 @@ class ExemplarError(Exception):
 
 class SettingError(ExemplarError):
     """A setting's name, its value and what was expected."""
+
+    status = 422
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         super().__init__(f"{name}={value!r}: expected {expected}")

@@ -87,8 +87,12 @@ def _level(name: str, value: Any) -> str:
     return str(value).upper()
 
 
-def _url(name: str, value: Any) -> str:
-    if value and (urlsplit(str(value)).scheme not in ("http", "https") or not urlsplit(str(value)).netloc):
+def address(name: str, value: Any) -> str:
+    try:
+        parts = urlsplit(str(value))
+    except ValueError:
+        parts = urlsplit("")
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise SettingError(name, value, "an address such as http://localhost:8080")
     return str(value).rstrip("/")
 
@@ -102,7 +106,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def _path(name: str, value: Any) -> Path:
-    return Path(str(value)).expanduser().absolute()
+    try:
+        return Path(str(value)).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingError(name, value, "a folder; there is no such user") from error
 
 
 def _setting(
@@ -118,7 +125,7 @@ class Settings:
     label_studio_url: str = _setting(
         "LABEL_STUDIO_URL",
         "",
-        _url,
+        address,
         "Address of Label Studio as this backend reaches it. Empty: the one that Label Studio sends on connecting.",
         alias="LABEL_STUDIO_HOST",
     )

@@ -15,6 +15,11 @@ def checked_pool(X: Any) -> NDArray[np.float32]:
     ------
     InputError
         If it is none, with the shape, or with the first row that holds a NaN or an infinity.
+
+    Examples
+    --------
+    >>> checked_pool([[1, 2]])
+    array([[1., 2.]], dtype=float32)
     """
     X = np.asarray(X, np.float32)
     if X.ndim != 2 or 0 in X.shape:

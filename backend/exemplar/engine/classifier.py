@@ -60,9 +60,11 @@ def fit_classifier(X: NDArray[np.float32], y: NDArray[np.intp]) -> LinearClassif
     """
     if len(X) != len(y):
         raise InputError(f"X has {len(X)} rows and y {len(y)}: expected as many")
-    if len(np.unique(y)) < 2:
+    if len(y) == 0:
         return None
     X = checked_pool(X)
+    if len(np.unique(y)) < 2:
+        return None
     # One scale for all features keeps their geometry (and constant features harmless) while the default
     # penalty C = 1 means the same for pixels in 0..1 and in 0..16.
     scale = float(X.std(axis=0).mean()) or 1.0

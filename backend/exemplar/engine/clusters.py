@@ -95,6 +95,9 @@ def assign(X: NDArray[np.float32], centers: NDArray[np.float32]) -> tuple[NDArra
     """
     cluster_ids = np.empty(len(X), np.int32)
     distances = np.empty(len(X), np.float32)
+    # Around the origin the norms are small, and float32 tells near centres apart.
+    origin = centers.mean(axis=0)
+    X, centers = X - origin, centers - origin
     norms = np.einsum("ij,ij->i", centers, centers)
     with threadpool_limits(1):
         for start in range(0, len(X), 4096):

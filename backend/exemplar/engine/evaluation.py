@@ -25,6 +25,13 @@ def textbook_ladder(
     References
     ----------
     Géron (2022), "Hands-On Machine Learning", ch. 9, "Using clustering for semi-supervised learning".
+
+    Examples
+    --------
+    >>> X, y = np.float32([[0], [1], [10], [11]]), np.array([0, 0, 1, 1])
+    >>> ladder = textbook_ladder(X, y, X, y, n_clusters=2, seeds=[0])
+    >>> ladder["2 representatives"]
+    array([1.])
     """
     n_classes = int(max(y_pool.max(), y_test.max())) + 1
 

@@ -7,7 +7,12 @@ from exemplar.engine.clusters import Clustering
 
 
 def representatives(
-    clustering: Clustering, *, askable: NDArray[np.bool_], settled: NDArray[np.bool_], n: int | None = None
+    clustering: Clustering,
+    *,
+    askable: NDArray[np.bool_],
+    settled: NDArray[np.bool_],
+    n: int | None = None,
+    one_each: bool = True,
 ) -> NDArray[np.intp]:
     """Return rows of the pool in the order in which to ask them: one of each open cluster, biggest first.
 
@@ -19,8 +24,10 @@ def representatives(
     settled : bool array of shape (n_tasks,)
         Tasks with an answer; a cluster that holds one is not open any more.
     n : int, optional
-        Go on with the second nearest of each open cluster, then the third, until there are n. By
-        default the first of each open cluster is all.
+        At most so many.
+    one_each : bool
+        Stop after one task of each open cluster; otherwise the second nearest of each follows, then the
+        third.
 
     Returns
     -------
@@ -37,7 +44,7 @@ def representatives(
     >>> none = np.zeros(3, bool)
     >>> representatives(pool, askable=~none, settled=none)
     array([2, 0])
-    >>> representatives(pool, askable=~none, settled=none, n=3)
+    >>> representatives(pool, askable=~none, settled=none, one_each=False)
     array([2, 0, 1])
     """
     n_clusters = len(clustering.centers)
@@ -52,5 +59,6 @@ def representatives(
     turns = np.empty(len(rows), np.intp)
     turns[by_distance] = np.arange(len(rows)) - starts[cluster_ids[by_distance]]
     order = np.lexsort((cluster_ids, -sizes[cluster_ids], turns))
-    n_first = int(np.count_nonzero(turns == 0))
-    return rows[order][: n_first if n is None else max(n, n_first)]
+    if one_each:
+        order = order[: np.count_nonzero(turns == 0)]
+    return rows[order][:n]

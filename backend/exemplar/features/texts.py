@@ -23,6 +23,8 @@ class TextModel:
     terms : tuple of str
     idf : float32 array of shape (n_terms,)
     components : float32 array of shape (n_components, n_terms)
+    analyzer : str
+        "word", or "char" for a pool without any word.
 
     References
     ----------
@@ -32,12 +34,13 @@ class TextModel:
     terms: tuple[str, ...]
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
+    analyzer: str = "word"
 
     def transform(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors of unit length (zero where no term is known), shape (n_texts, n_components)."""
         if not texts:
             return np.empty((0, len(self.components)), np.float32)
-        vectorizer = _vectorizer(vocabulary=self.terms)
+        vectorizer = _vectorizer(vocabulary=self.terms, analyzer=self.analyzer)
         vectorizer.idf_ = self.idf.astype(np.float64)
         with threadpool_limits(1):
             X = np.asarray(vectorizer.transform(texts) @ self.components.T, np.float32)
@@ -54,12 +57,14 @@ def fit_text_model(texts: Sequence[str]) -> TextModel:
         vectorizer = _vectorizer(max_features=MAX_TERMS, analyzer="char")
         terms_of_texts = vectorizer.fit_transform(texts)
     n_terms = terms_of_texts.shape[1]
-    with threadpool_limits(1):
+    # With a single distinct text there is no variance to explain, which TruncatedSVD divides by.
+    with threadpool_limits(1), np.errstate(invalid="ignore"):
         components = _components(terms_of_texts, n_terms)
     return TextModel(
         terms=tuple(vectorizer.get_feature_names_out()),
         idf=vectorizer.idf_.astype(np.float32),
         components=components.astype(np.float32),
+        analyzer=vectorizer.analyzer,
     )
 
 

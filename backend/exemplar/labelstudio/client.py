@@ -23,6 +23,7 @@ from exemplar.labelstudio.auth import authentication
 
 logger = logging.getLogger(__name__)
 
+# At 1 000 tasks a page, Label Studio on SQLite answers 500 ("Expression tree is too large").
 PAGE_SIZE = 500
 # Every field that the sync reads, of the task and of its annotations: `include` filters both by name.
 TASK_FIELDS = (
@@ -132,7 +133,7 @@ class Client:
         return [task for answer in answers for task in answer["tasks"]]
 
     def task_ids(self, project_id: int) -> set[int]:
-        found = self._task_pages(project_id, lambda done, total: None, include="id", page_size=10 * PAGE_SIZE)
+        found = self._task_pages(project_id, lambda done, total: None, include="id")
         return {task["id"] for task in found}
 
     def _task_pages(self, project_id: int, on_progress: Callable[[int, int], None], **params: Any) -> list[Json]:

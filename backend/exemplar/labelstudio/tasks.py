@@ -30,12 +30,12 @@ class Task:
     value: str | None
     annotations: tuple[Annotation, ...]
 
-    @property
-    def skipped(self) -> bool:
-        """Whether somebody skipped it and nobody answered it."""
-        return any(a.cancelled for a in self.annotations) and not any(
-            not a.cancelled and not a.unseen for a in self.annotations
-        )
+    def is_passed_over(self, labeling: Labeling) -> bool:
+        """Whether it was annotated without an answer: skipped, left empty, accepted in bulk.
+
+        Label Studio does not ask such a task first again, so nor do we.
+        """
+        return bool(self.annotations) and self.answer(labeling) < 0
 
     def answer(self, labeling: Labeling) -> int:
         """Return the class index that most annotators gave; on a tie, the latest of these; -1 for none."""
@@ -54,7 +54,9 @@ class Task:
 def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
     """Read a task of the API; ``known`` is what we knew of it before."""
     value = raw["data"].get(field)
-    value = value if isinstance(value, str) else None if value is None else str(value)
+    if value is not None:
+        # Half of a surrogate pair is valid JSON and no valid text.
+        value = str(value).encode("utf-8", "replace").decode()
     unseen_before = {a.id for a in known.annotations if a.unseen} if known else set()
     annotations = sorted(raw.get("annotations") or (), key=lambda annotation: annotation["id"])
     return Task(

@@ -28,7 +28,7 @@ def learn(
     X: NDArray[np.float32],
     clustering: Clustering,
     y: NDArray[np.intp],
-    skipped: NDArray[np.bool_],
+    passed_over: NDArray[np.bool_],
     *,
     n_classes: int,
     percent: float,
@@ -42,12 +42,13 @@ def learn(
     clustering : Clustering
     y : int array of shape (n_tasks,)
         The answers, UNLABELED where there is none.
-    skipped : bool array of shape (n_tasks,)
+    passed_over : bool array of shape (n_tasks,)
+        Tasks that were annotated without an answer (skipped): they are not asked first again.
     n_classes : int
     percent : float
         How much of a cluster gets its label.
     batch_size : int
-        Length of the queue while the rest of the pool has no prediction to be ordered by.
+        The queue's length at most.
     """
     answered = y != UNLABELED
     spread = propagate(clustering, y, n_classes=n_classes, percent=percent)
@@ -60,16 +61,20 @@ def learn(
         choices = np.where(reached, propagated, proba.argmax(axis=1))
         # The share of the cluster's answers says nothing while it has one; the classifier's word does.
         confidence = proba[np.arange(len(X)), choices]
-    scores = np.where((choices == UNLABELED) & ~skipped, np.nan, confidence).astype(np.float64)
+    scores = np.where((choices == UNLABELED) & ~passed_over, np.nan, confidence).astype(np.float64)
     scores[answered] = 1.0
+    scores = np.round(scores, 6)
     queue = representatives(
         clustering,
-        askable=~answered & ~skipped,
+        askable=~answered & ~passed_over,
         settled=answered,
-        n=batch_size if classifier is None else None,
+        n=batch_size,
+        # Once all tasks have a prediction, the least certain of them follow the representatives by their
+        # confidence; before that, a short queue would leave annotators without a task.
+        one_each=classifier is not None,
     )
     scores[queue] = _queue_scores(clustering, queue)
-    return Learned(classifier, choices.astype(np.int32), np.round(scores, 6))
+    return Learned(classifier, choices.astype(np.int32), scores)
 
 
 def _queue_scores(clustering: Clustering, queue: NDArray[np.intp]) -> NDArray[np.float64]:

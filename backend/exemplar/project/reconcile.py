@@ -37,8 +37,11 @@ URGENT = 10
 AT_WORK = 10.0
 PAUSE = 1.0
 
+# Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
+_SAME = 1e-13
+
 RETIRED = 0
-_GENERATION = re.compile(r"exemplar-(\d+)")
+_GENERATION = re.compile(r"exemplar-(0|[1-9][0-9]*)")
 
 
 def generation_name(generation: int) -> str:
@@ -126,9 +129,9 @@ def _difference(
     same_result = prediction["result"] == labeling.result(want.choice)
     moved = abs(want.score - there)
     queued = want.score < 0 or there < 0
-    if same_result and moved <= (1e-6 if queued else max(tolerance, 1e-6)):
+    if same_result and moved <= (_SAME if queued else max(tolerance, _SAME)):
         return None
-    if queued and (moved > 1e-6):
+    if queued and moved > _SAME:
         return 0, want.score
     return (1, want.score) if not same_result else (2, -moved)
 

@@ -82,7 +82,7 @@ def _quick_start(project: Project, demand: Done) -> Snapshot | None:
     None where the pool is small, or rows of ours are there already.
     """
     facts = read_facts(project)
-    if facts["task_number"] <= 2 * SAMPLE or _highest_generation(project):
+    if facts["task_number"] <= 5 * SAMPLE or _highest_generation(project):
         return None
     held = sample(project, facts)
     snapshot = make_snapshot(project, held, None)
@@ -108,7 +108,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         pool.X,
         pool.clustering,
         y,
-        np.array([task.skipped for task in pool.tasks], bool),
+        np.array([task.is_passed_over(held.labeling) for task in pool.tasks], bool),
         n_classes=len(held.labeling.classes),
         percent=project.settings.propagate_percent,
         batch_size=project.settings.batch_size,

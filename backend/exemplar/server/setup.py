@@ -10,7 +10,7 @@ from exemplar.labelstudio.client import Client
 from exemplar.labelstudio.label_config import read_label_config
 from exemplar.project.reconcile import RETIRED, generation_name
 from exemplar.server.messages import SetupRequest
-from exemplar.settings import Settings, for_project
+from exemplar.settings import Settings, address, for_project
 from exemplar.store.home import Home
 from exemplar.store.project_store import Connection, ProjectStore
 
@@ -30,7 +30,7 @@ def introduce_project(home: Home, settings: Settings, request: SetupRequest, see
     read_label_config(request.label_config)
     extra_params = _parsed(request.extra_params)
     for_project(settings, extra_params)
-    url = (settings.label_studio_url or request.hostname).rstrip("/")
+    url = settings.label_studio_url or address("hostname", request.hostname)
     if not url:
         raise CredentialsError("No address of Label Studio: set LABEL_STUDIO_URL for the backend")
     store = home.store(url, request.project)
@@ -43,8 +43,9 @@ def introduce_project(home: Home, settings: Settings, request: SetupRequest, see
         closed=False,
     )
     _try_credentials(connection, settings)
-    if connection != store.connection():
-        home.register(connection)
+    is_news = connection != store.connection()
+    home.register(connection)
+    if is_news:
         store.raise_number("webhooks")
     return store
 

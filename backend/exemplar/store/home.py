@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from exemplar.errors import UnknownProjectError
 from exemplar.store.project_store import Connection, ProjectStore
@@ -25,12 +26,17 @@ class Home:
     def store(self, url: str, key: str) -> ProjectStore:
         if not _KEY.fullmatch(key):  # it becomes a path
             raise UnknownProjectError(key)
-        host = re.sub(r"[^A-Za-z0-9.-]+", "_", url.partition("://")[2] or url)
+        host = quote(url.partition("://")[2] or url, safe="")
+        if not host.strip("."):  # `.` and `..` are folders already
+            host = host.replace(".", "%2E")
         return ProjectStore(self.folder / host / key)
 
     def register(self, connection: Connection) -> ProjectStore:
+        """Note how to reach a project that Label Studio has just introduced."""
         store = self.store(connection.url, connection.key)
-        store.save_connection(connection)
+        if connection != store.connection():
+            store.save_connection(connection)
+        store.touch("introduced")
         return store
 
     def strangers(self) -> int:
@@ -61,7 +67,7 @@ class Home:
         found = [store for store in self.stores() if store.folder.name == key]
         if not found:
             raise UnknownProjectError(key)
-        return max(found, key=lambda store: (store.folder / "connection.json").stat().st_mtime)
+        return max(found, key=lambda store: store.raised_at("introduced"))
 
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""

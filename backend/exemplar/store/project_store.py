@@ -4,6 +4,7 @@
 
     connection.json      how Label Studio and we reach each other; readable by the owner alone
     webhooks, orders     one byte for each webhook and each Start Training: their sizes are the dirty numbers
+    introduced           its time tells when Label Studio last introduced the project
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last
@@ -143,6 +144,10 @@ class ProjectStore:
         finally:
             os.close(file)
 
+    def touch(self, name: str) -> None:
+        """Remember when something last happened, as the time of an empty file."""
+        (self.folder / name).touch()
+
     def number(self, kind: str) -> int:
         try:
             return (self.folder / kind).stat().st_size
@@ -150,7 +155,7 @@ class ProjectStore:
             return 0
 
     def raised_at(self, kind: str) -> float:
-        """Return when the number was last raised, in seconds since the epoch; 0 for never."""
+        """Return when a number was last raised or a file touched, in seconds since the epoch; 0 for never."""
         try:
             return (self.folder / kind).stat().st_mtime
         except FileNotFoundError:
@@ -193,7 +198,7 @@ class ProjectStore:
             return None
         try:
             return self._load(self.folder / "snapshots" / name)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             logger.warning("Snapshot %s of %s cannot be read and is rebuilt: %s", name, self.folder.name, error)
             return None
 
@@ -219,9 +224,10 @@ class ProjectStore:
                 if part in SHARED_PARTS:
                     parts[part] = self._save_part(array)
                 else:
-                    np.save(draft / f"{part}.npy", array, allow_pickle=False)
+                    _save_array(draft / f"{part}.npy", array)
             if snapshot.text_model:
-                _write_atomically(draft / "terms.json", orjson.dumps(snapshot.text_model.terms))
+                terms = {"analyzer": snapshot.text_model.analyzer, "terms": snapshot.text_model.terms}
+                _write_atomically(draft / "terms.json", orjson.dumps(terms))
             _write_atomically(draft / "tasks.json", orjson.dumps(tasks_to_json(snapshot.tasks)))
             facts = {"format": FORMAT, "facts": facts_to_json(snapshot.facts), "parts": parts}
             _write_atomically(draft / "facts.json", orjson.dumps(facts))
@@ -233,13 +239,17 @@ class ProjectStore:
         self._prune()
 
     def _save_part(self, array: NDArray[Any]) -> str:
-        digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
-        path = self.folder / "parts" / f"{digest}.npy"
-        if not path.exists():
+        content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16)
+        content.update(f"{array.dtype.str}{array.shape}".encode())
+        path = self.folder / "parts" / f"{content.hexdigest()}.npy"
+        if not _holds(path, array):
             draft = path.with_suffix(".draft")
-            with draft.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            draft.rename(path)
+            try:
+                _save_array(draft, array)
+                draft.rename(path)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
         return path.name
 
     def _load(self, folder: Path) -> Snapshot:
@@ -252,13 +262,13 @@ class ProjectStore:
         return _assemble(
             facts_from_json(raw["facts"]),
             tasks_from_json(orjson.loads((folder / "tasks.json").read_bytes())),
-            _read_json(folder / "terms.json"),
+            orjson.loads((folder / "terms.json").read_bytes()) if "text_idf" in arrays else None,
             arrays,
         )
 
     def _prune(self) -> None:
         """Delete all but the newest snapshots, and the parts and drafts that nothing points to."""
-        snapshots = sorted((self.folder / "snapshots").glob("[0-9]*"))
+        snapshots = sorted((self.folder / "snapshots").glob("[0-9]*"), key=lambda path: int(path.name))
         for folder in [*snapshots[:-KEPT_SNAPSHOTS], *(self.folder / "snapshots").glob(".draft-*")]:
             shutil.rmtree(folder, ignore_errors=True)
         kept = [_read_json(folder / "facts.json") or {} for folder in snapshots[-KEPT_SNAPSHOTS:]]
@@ -290,13 +300,15 @@ def _arrays(snapshot: Snapshot) -> dict[str, NDArray[Any]]:
 
 
 def _assemble(
-    facts: Facts, tasks: tuple[Task, ...], terms: list[str] | None, arrays: dict[str, NDArray[Any]]
+    facts: Facts, tasks: tuple[Task, ...], terms: dict[str, Any] | None, arrays: dict[str, NDArray[Any]]
 ) -> Snapshot:
     classifier = text_model = None
     if "coef" in arrays:
         classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
     if terms is not None:
-        text_model = TextModel(tuple(terms), arrays["text_idf"], arrays["text_components"])
+        text_model = TextModel(
+            tuple(terms["terms"]), arrays["text_idf"], arrays["text_components"], terms["analyzer"]
+        )
     return Snapshot(
         facts=facts,
         tasks=tasks,
@@ -308,6 +320,22 @@ def _assemble(
         choices=arrays["choices"],
         scores=arrays["scores"],
     )
+
+
+def _save_array(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _holds(path: Path, array: NDArray[Any]) -> bool:
+    """Return whether a file is there and whole; its name tells the content."""
+    try:
+        shape: tuple[int, ...] = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        return shape == array.shape
+    except (OSError, EOFError, ValueError):
+        return False
 
 
 def _read_json(path: Path) -> Any:

@@ -1,0 +1,179 @@
+"""Clusters: by hand, as properties, and against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+
+from exemplar.engine import assign, cluster, default_n_clusters
+from exemplar.engine.clusters import FULL_KMEANS_UP_TO
+from exemplar.errors import InputError
+
+# Whole numbers: their distances are exact, so that a property fails for a reason and not for a rounding.
+GRID = st.integers(-50, 50).map(float)
+POOLS = st.tuples(st.integers(1, 30), st.integers(1, 3)).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=GRID)
+)
+
+
+def nearest(X: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's nearest centre and its distance, the slow and plain way."""
+    distances = np.linalg.norm(X[:, None].astype(float) - centers[None].astype(float), axis=2)
+    return distances.argmin(axis=1), distances.min(axis=1)
+
+
+# ── By hand ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_pairs_are_two_clusters() -> None:
+    found = cluster(np.float32([[0, 0], [0, 2], [10, 0], [10, 2]]), n_clusters=2)
+    assert sorted(found.centers.tolist()) == [[0, 1], [10, 1]]
+    assert found.cluster_ids[0] == found.cluster_ids[1] != found.cluster_ids[2] == found.cluster_ids[3]
+    assert found.distances.tolist() == [1, 1, 1, 1]
+
+
+def test_types_are_as_documented() -> None:
+    found = cluster(np.array([[0.0], [1.0], [5.0]]), n_clusters=2)
+    assert (found.centers.dtype, found.cluster_ids.dtype, found.distances.dtype) == ("float32", "int32", "float32")
+
+
+@pytest.mark.parametrize(("n_tasks", "expected"), [(1, 1), (2, 2), (3, 2), (350, 25), (1400, 50), (5600, 100)])
+def test_default_number_grows_with_the_root(n_tasks: int, expected: int) -> None:
+    assert default_n_clusters(n_tasks) == expected
+
+
+@given(st.integers(1, 10**7))
+def test_default_number_is_possible_and_never_falls(n_tasks: int) -> None:
+    assert 1 <= default_n_clusters(n_tasks) <= n_tasks
+    assert default_n_clusters(n_tasks) <= default_n_clusters(n_tasks + 1)
+
+
+# ── Properties ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60, deadline=None)
+@given(POOLS, st.integers(1, 40))
+def test_each_task_belongs_to_its_nearest_centre(X: np.ndarray, n_clusters: int) -> None:
+    found = cluster(X, n_clusters=n_clusters)
+    _, distances = nearest(X, found.centers)
+    np.testing.assert_allclose(found.distances, distances, atol=1e-3)
+    np.testing.assert_allclose(
+        found.distances, np.linalg.norm(X - found.centers[found.cluster_ids], axis=1), atol=1e-3
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(POOLS, st.integers(1, 40))
+def test_there_are_as_many_clusters_as_asked_for_or_distinct_tasks(X: np.ndarray, n_clusters: int) -> None:
+    assert len(cluster(X, n_clusters=n_clusters).centers) == min(n_clusters, len(np.unique(X, axis=0)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(POOLS, st.integers(1, 10), st.integers(0, 1000))
+def test_same_seed_same_clusters_bit_for_bit(X: np.ndarray, n_clusters: int, seed: int) -> None:
+    one, two = (cluster(X, n_clusters=n_clusters, random_state=seed) for _ in range(2))
+    assert one.centers.tobytes() == two.centers.tobytes()
+    assert one.cluster_ids.tobytes() == two.cluster_ids.tobytes()
+    assert one.distances.tobytes() == two.distances.tobytes()
+
+
+def test_the_callers_array_stays_as_it_is() -> None:
+    X = load_digits().data[:100].astype(np.float32)
+    before = X.copy()
+    cluster(X, n_clusters=5)
+    np.testing.assert_array_equal(X, before)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(range(30)))
+def test_separate_groups_are_found_in_any_order_of_the_tasks(order: list[int]) -> None:
+    groups = np.arange(30) % 3
+    X = np.float32(np.stack([1000 * groups, np.arange(30) // 3], axis=1))[order]
+    found = cluster(X, n_clusters=3).cluster_ids
+    same_cluster = found[:, None] == found[None]
+    np.testing.assert_array_equal(same_cluster, groups[order][:, None] == groups[order][None])
+
+
+@given(POOLS, st.randoms(use_true_random=False))
+def test_assigning_does_not_depend_on_the_order_of_the_tasks(X: np.ndarray, random: object) -> None:
+    order = np.array(random.sample(range(len(X)), len(X)))  # type: ignore[attr-defined]
+    centers = np.unique(X, axis=0)[:4]
+    ids, distances = assign(X, centers)
+    ids_of_permuted, distances_of_permuted = assign(X[order], centers)
+    np.testing.assert_array_equal(ids_of_permuted, ids[order])
+    np.testing.assert_array_equal(distances_of_permuted, distances[order])
+
+
+# ── scikit-learn as oracle ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_clusters_are_as_tight_as_those_of_scikit_learn() -> None:
+    X = load_digits().data.astype(np.float32)
+    ours = np.square(cluster(X, n_clusters=50).distances).sum()
+    theirs = [KMeans(50, n_init=3, random_state=seed).fit(X).inertia_ for seed in range(1, 4)]
+    assert ours <= 1.02 * np.mean(theirs)
+
+
+def test_new_tasks_are_assigned_as_scikit_learn_predicts() -> None:
+    X = load_digits().data.astype(np.float32)
+    kmeans = KMeans(20, n_init=1, random_state=0).fit(X[:1000])
+    ids, distances = assign(X[1000:], kmeans.cluster_centers_)
+    np.testing.assert_array_equal(ids, kmeans.predict(X[1000:]))
+    np.testing.assert_allclose(distances, kmeans.transform(X[1000:]).min(axis=1), rtol=1e-4)
+
+
+def test_assigning_in_chunks_loses_no_row() -> None:
+    X = np.random.default_rng(0).random((9000, 3), np.float32)
+    ids, distances = assign(X, X[:7])
+    expected_ids, expected_distances = nearest(X, X[:7])
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(distances, expected_distances, atol=1e-5)
+
+
+def test_nearest_centre_is_found_far_from_the_origin_too() -> None:
+    X = np.float32([[10_000], [10_001]])
+    ids, distances = assign(X, X)
+    assert (ids.tolist(), distances.tolist()) == ([0, 1], [0, 0])
+
+
+def test_a_pool_too_large_for_full_k_means_is_cut_the_same_way_each_time() -> None:
+    X = np.random.default_rng(0).random((FULL_KMEANS_UP_TO + 1, 2), np.float32)
+    one, two = (cluster(X, n_clusters=10, random_state=3) for _ in range(2))
+    assert one.centers.tobytes() == two.centers.tobytes()
+    np.testing.assert_array_equal(one.cluster_ids, two.cluster_ids)
+    assert len(np.unique(one.cluster_ids)) == 10
+
+
+# ── Degenerate input ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_task_is_one_cluster() -> None:
+    found = cluster(np.float32([[3, 4]]), n_clusters=50)
+    assert (found.centers.tolist(), found.cluster_ids.tolist(), found.distances.tolist()) == ([[3, 4]], [0], [0])
+
+
+def test_equal_tasks_are_one_cluster() -> None:
+    found = cluster(np.ones((9, 2), np.float32), n_clusters=4)
+    assert found.centers.tolist() == [[1, 1]]
+    assert set(found.cluster_ids) == {0}
+
+
+def test_more_clusters_than_tasks_gives_each_its_own() -> None:
+    found = cluster(np.float32([[1], [2], [3]]), n_clusters=10)
+    assert sorted(found.cluster_ids.tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_refused_with_its_row(bad: float) -> None:
+    with pytest.raises(InputError, match="row 2"):
+        cluster(np.float32([[0, 0], [1, 1], [2, bad], [bad, 3]]), n_clusters=2)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (2, 2, 2), ()])
+def test_what_is_no_matrix_is_refused_with_its_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError) as refused:
+        cluster(np.zeros(shape, np.float32), n_clusters=2)
+    assert str(shape) in str(refused.value)
