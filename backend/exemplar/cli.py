@@ -20,7 +20,7 @@ app = typer.Typer(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [env: HOST]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [env: EXEMPLAR_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.  [env: PORT]")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read everything, write nothing; log what would be written.")

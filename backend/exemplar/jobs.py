@@ -86,7 +86,7 @@ class Worker:
         if store.number("webhooks") > done.webhooks:
             turn.first_dirty = turn.first_dirty or now
             quiet = now - store.raised_at("webhooks") >= self._settings.debounce
-            return quiet or now - turn.first_dirty >= DEBOUNCE_AT_MOST
+            return quiet or now - turn.first_dirty >= max(DEBOUNCE_AT_MOST, self._settings.debounce)
         if turn.again_at is not None:
             return now >= turn.again_at
         return now - turn.last >= self._settings.poll

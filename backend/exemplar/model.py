@@ -79,6 +79,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
             self.home.note_stranger()
         for store in stores:
             store.raise_number("orders" if event == START_TRAINING else "webhooks")
+            if event.startswith("ANNOTATION"):
+                store.touch("annotated")
         return stores
 
     def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:

@@ -145,7 +145,7 @@ class Settings:
         _path,
         "Folder of the snapshots. A cache: deleting it loses nothing.",
     )
-    host: str = _setting("HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
+    host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, _port, "Port to listen on.")
     log_level: str = _setting("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR.")
     manage: bool = _setting(
@@ -167,7 +167,7 @@ class Settings:
         "EXEMPLAR_BATCH_SIZE",
         50,
         _batch,
-        "Tasks that are queued before anything is known; at least 50 is wise.",
+        "Length of the queue: so many tasks at most have a score below zero. At least 50 is wise.",
     )
     debounce: float = _setting(
         "EXEMPLAR_DEBOUNCE", 0.3, _seconds, "Seconds without a further webhook before a refresh starts."

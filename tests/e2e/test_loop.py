@@ -201,7 +201,7 @@ def test_killed_in_the_middle_of_start_training_it_continues(api: httpx.Client, 
     project, backend = labelled.project, labelled.backend
     orders = backend.status(project)["orders"]
     api.post(f"/api/ml/{labelled.connection['id']}/train", json={}).raise_for_status()
-    wait_for(lambda: "images" in (backend.status(project)["doing"] or ""), "the full refresh to begin")
+    wait_for(lambda: backend.status(project)["doing"], "the full refresh to begin")
     snapshot = backend.status(project)["snapshot"]
     backend.stop(signal.SIGKILL)
     backend.start()

@@ -32,7 +32,7 @@ def test_every_setting_has_its_own_name_and_a_sentence() -> None:
         ("LABEL_STUDIO_URL", "https://ls.example.org/ls/", "label_studio_url", "https://ls.example.org/ls"),
         ("LABEL_STUDIO_HOST", "http://localhost:8080", "label_studio_url", "http://localhost:8080"),
         ("MODEL_DIR", "/data/models", "model_dir", Path("/data/models")),
-        ("HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("EXEMPLAR_HOST", "0.0.0.0", "host", "0.0.0.0"),
         ("PORT", " 8001 ", "port", 8001),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
         ("EXEMPLAR_MANAGE", "Off", "manage", False),

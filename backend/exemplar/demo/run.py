@@ -183,7 +183,7 @@ def _backend_environment(
         "BASIC_AUTH_PASS": "",
         "REDIS_URL": "",
     }
-    return {**environment, "HOST": LOOPBACK} if is_local else environment
+    return {**environment, "EXEMPLAR_HOST": LOOPBACK} if is_local else environment
 
 
 @contextmanager

@@ -1,11 +1,19 @@
 """What every flow of a project needs at hand."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from exemplar.errors import SettingError, UnknownProjectError
 from exemplar.labelstudio.client import Client
 from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import Connection, ProjectStore
+
+# While annotators are at work (a webhook came within so many seconds), each request of a long series is
+# followed by a pause of so many times its own duration, so that their Submits feel little of it.
+AT_WORK = 10.0
+PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,12 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
     except SettingError:
         client.close()
         raise
+
+
+@contextmanager
+def considerate(project: Project) -> Iterator[None]:
+    """Make one request of a long series, and leave Label Studio to the annotators for a moment after it."""
+    started = time.monotonic()
+    yield
+    if time.time() - project.store.raised_at("annotated") < AT_WORK:
+        time.sleep(PAUSE * (time.monotonic() - started))

@@ -15,13 +15,13 @@ from exemplar.features import images, texts
 from exemplar.features.texts import TextModel, fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
-from exemplar.project.context import Project
+from exemplar.project.context import Project, considerate
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
 # Files are fetched by this many threads: more would crowd out the annotators.
-READERS = 4
+READERS = 2
 # New and changed tasks join the clusters that are there until they are this share of the pool.
 RECLUSTER_AT = 0.2
 
@@ -39,17 +39,23 @@ class Pool:
     unreadable: dict[int, str]
 
 
-def build_pool(project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None) -> Pool | None:
-    """Make the pool: everything anew, or what ``before`` has not yet. None if no task can be read."""
-    vectors, text_model, unreadable = _vectors(project, labeling, tasks, before)
+def build_pool(
+    project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None, *, anew: bool = False
+) -> Pool | None:
+    """Make the pool, or None if no task can be read.
+
+    What ``before`` knows is kept. With ``anew``, clusters and a text model are made anew, and what could not
+    be read is tried again; an image is not fetched again while its task's data is the same.
+    """
+    if before is not None and before.facts.features != features_identity(labeling):
+        before = None
+    vectors, text_model, unreadable = _vectors(project, labeling, tasks, before, anew=anew)
     _report_unreadable(project, unreadable, before)
     if not vectors:
         return None
     readable = tuple(task for task in tasks if task.id in vectors)
     X = np.stack([vectors[task.id] for task in readable])
-    n_known = sum(1 for task in readable if before and _same_data(task, before))
-    fresh = len(readable) - n_known
-    if before is None or fresh + (before.facts.n_clustered - n_known) > RECLUSTER_AT * before.facts.n_clustered:
+    if before is None or anew or _many_are_new(readable, before):
         project.store.note(doing=f"clustering {len(readable)} tasks")
         n_clusters = project.settings.n_clusters or default_n_clusters(len(readable))
         clustering, n_clustered = cluster(X, n_clusters=n_clusters), len(readable)
@@ -57,6 +63,13 @@ def build_pool(project: Project, labeling: Labeling, tasks: Sequence[Task], befo
         centers = before.clustering.centers
         clustering, n_clustered = Clustering(centers, *assign(X, centers)), before.facts.n_clustered
     return Pool(readable, X, clustering, n_clustered, text_model, features_identity(labeling), unreadable)
+
+
+def _many_are_new(readable: Sequence[Task], before: Snapshot) -> bool:
+    """Return whether so many tasks came, went or changed since the clusters were made that these are stale."""
+    n_same = sum(1 for task in readable if _same_data(task, before))
+    n_new, n_gone = len(readable) - n_same, before.facts.n_clustered - n_same
+    return n_new + n_gone > RECLUSTER_AT * before.facts.n_clustered
 
 
 def features_identity(labeling: Labeling) -> str:
@@ -89,15 +102,17 @@ def task_vectors(
 
 
 def _vectors(
-    project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None
+    project: Project, labeling: Labeling, tasks: Sequence[Task], before: Snapshot | None, *, anew: bool
 ) -> tuple[dict[int, NDArray[np.float32]], TextModel | None, dict[int, str]]:
     text_model = None
     if labeling.kind == "text":
-        written = [task.value for task in tasks if (task.value or "").strip()]
+        before = None if anew else before  # vectors of two text models do not mix
+        written = [task.value or "" for task in tasks if (task.value or "").strip()]
         if not written:
             return {}, None, {task.id: f"has no {labeling.field!r}" for task in tasks}
-        text_model = before.text_model if before else fit_text_model([text or "" for text in written])
+        text_model = before.text_model if before else fit_text_model(written)
     known, unreadable = _known_vectors(tasks, before)
+    unreadable = {} if anew else unreadable
     new = [task for task in tasks if task.id not in known and task.id not in unreadable]
     vectors, still_unreadable = task_vectors(project, labeling, new, text_model)
     return known | vectors, text_model, unreadable | still_unreadable
@@ -123,7 +138,9 @@ def _same_data(task: Task, before: Snapshot) -> bool:
 
 def _image_or_reason(project: Project, address: str) -> NDArray[np.float32] | str:
     try:
-        return images.image_vector(project.client.read_file(address))
+        with considerate(project):
+            data = project.client.read_file(address)
+        return images.image_vector(data)
     except LabelStudioDownError:
         raise
     except TaskDataError as error:

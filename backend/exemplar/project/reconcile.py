@@ -7,17 +7,15 @@ annotator's Submit fail; of two rows for one task the newer is renamed to the ge
 
 import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from exemplar.labelstudio.label_config import Labeling
-from exemplar.project.context import Project
+from exemplar.project.context import Project, considerate
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -32,10 +30,6 @@ BULK = 5000
 TOLERANCE = 0.05
 # So many of the most urgent patches are made even while annotations keep coming in.
 URGENT = 10
-# While annotators are at work (a webhook came within so many seconds), each patch is followed by a pause of
-# so many times its own duration, so that their Submits feel little of it.
-AT_WORK = 10.0
-PAUSE = 1.0
 
 # Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
 _SAME = 1e-13
@@ -149,7 +143,7 @@ def apply(
     for n_done, patch in enumerate(steps.patch):
         if n_done >= URGENT and interrupted():
             break
-        with _considerate(project):
+        with considerate(project):
             project.client.patch_prediction(
                 patch.prediction_id,
                 result=snapshot.facts.labeling.result(patch.row.choice),
@@ -162,14 +156,6 @@ def apply(
         project.client.patch_prediction(prediction_id, model_version=generation_name(RETIRED))
     project.store.note(pending_rows=left)
     return left
-
-
-@contextmanager
-def _considerate(project: Project) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    if time.time() - project.store.raised_at("webhooks") < AT_WORK:
-        time.sleep(PAUSE * (time.monotonic() - started))
 
 
 def _create(project: Project, snapshot: Snapshot, rows: dict[int, Row]) -> None:

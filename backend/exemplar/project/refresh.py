@@ -96,10 +96,10 @@ def _quick_start(project: Project, demand: Done) -> Snapshot | None:
 
 
 def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew: bool = False) -> Snapshot | None:
-    """Learn from what Label Studio holds; ``anew`` forgets clusters and vectors. None if no task is readable."""
+    """Learn from what Label Studio holds; ``anew`` forgets the clusters. None if no task is readable."""
     if before is not None:
         anew = anew or _starts_anew(project, held, before)
-    pool = build_pool(project, held.labeling, held.tasks, None if anew else before)
+    pool = build_pool(project, held.labeling, held.tasks, before, anew=anew)
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")

@@ -5,6 +5,7 @@
     connection.json      how Label Studio and we reach each other; readable by the owner alone
     webhooks, orders     one byte for each webhook and each Start Training: their sizes are the dirty numbers
     introduced           its time tells when Label Studio last introduced the project
+    annotated            its time tells when an annotator was last at work
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last

@@ -1,0 +1,181 @@
+"""Submit as the annotator feels it: the POST of an annotation to a real Label Studio 1.23.2.
+
+Three cases in one run, in turns: a project without a backend; one with ours idle (its webhooks are answered, no
+refresh runs: we hold the project's lock); one with ours training (a refresh and its patches all the time).
+
+    .venv/bin/python benchmarks/submit.py [--rounds 10] [--submits 12] [--think 0.4]
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from machine import describe
+
+from exemplar.demo import digits, label_studio
+from exemplar.demo.processes import LOOPBACK, free_port, running_server, wait_until_up
+from exemplar.store.home import Home
+from exemplar.store.project_store import ProjectStore
+
+REPOSITORY = Path(__file__).parent.parent
+CASES = ("without a backend", "ours, idle", "ours, training")
+Json = dict[str, Any]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=10)
+    options.add_argument("--submits", type=int, default=12, help="of each case in each round")
+    options.add_argument("--think", type=float, default=0.4, help="seconds between two Submits")
+    given = options.parse_args()
+    venv = REPOSITORY / ".demo" / "venv"
+    label_studio.install(venv)
+    with tempfile.TemporaryDirectory(prefix="exemplar-benchmark-") as folder:
+        studio_log = Path(folder) / "label-studio.log"
+        with (
+            label_studio.running(venv, Path(folder) / "data", port=free_port(8280), log_path=studio_log) as studio,
+            httpx.Client(
+                base_url=studio.url, headers={"Authorization": f"Token {studio.token}"}, timeout=120
+            ) as api,
+            backend(studio, Path(folder)) as url,
+        ):
+            alone, ours = make_project(api), make_project(api)
+            body = {"project": ours["id"], "url": url, "title": "Exemplar"}
+            api.post("/api/ml", json=body).raise_for_status()
+            store = ready(Path(folder) / "models")
+            seconds, busy = measure(api, alone, ours, store, given)
+    report(seconds, busy, given)
+
+
+@contextmanager
+def backend(studio: label_studio.LabelStudio, folder: Path) -> Iterator[str]:
+    port, log = free_port(9380), folder / "backend.log"
+    environment = {
+        **os.environ,
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.token,
+        "MODEL_DIR": str(folder / "models"),
+    }
+    command = [sys.executable, "-m", "exemplar", "serve", "--port", str(port)]
+    with running_server(command, env=environment, log_path=log) as server:
+        wait_until_up(server, f"http://{LOOPBACK}:{port}/health", name="The backend", log_path=log, seconds=60)
+        yield f"http://localhost:{port}"
+
+
+def make_project(api: httpx.Client) -> Json:
+    config = (REPOSITORY / "label_config.xml").read_text()
+    project: Json = api.post("/api/projects/", json={"title": "Digits", "label_config": config}).json()
+    for start in range(0, len(digits.POOL), 100):
+        files = {
+            digits.file_name(i): (digits.file_name(i), digits.png(i), "image/png")
+            for i in range(start, start + 100)
+        }
+        api.post(f"/api/projects/{project['id']}/import", files=files).raise_for_status()
+    return project
+
+
+def ready(models: Path) -> ProjectStore:
+    while True:
+        for store in Home(models).stores():
+            if store.status().state == "ready" and not store.status().doing:
+                return store
+        time.sleep(0.2)
+
+
+def measure(
+    api: httpx.Client, alone: Json, ours: Json, store: ProjectStore, given: argparse.Namespace
+) -> tuple[dict[str, list[float]], float]:
+    """Return the seconds of each Submit by case, and in which share of the last case ours was at work."""
+    tasks = {project["id"]: unlabelled(api, project) for project in (alone, ours)}
+    seconds: dict[str, list[float]] = {case: [] for case in CASES}
+    busy: list[bool] = []
+    shuffle = random.Random(0)
+    for _ in range(given.rounds):
+        for case in shuffle.sample(CASES, len(CASES)):
+            project = alone if case == CASES[0] else ours
+            with undisturbed(store, training=case == CASES[2]):
+                for _ in range(given.submits):
+                    time.sleep(given.think)
+                    if case == CASES[2]:
+                        busy.append(bool(store.status().doing or store.status().pending_rows))
+                    seconds[case].append(submit(api, tasks[project["id"]].pop()))
+    return seconds, sum(busy) / len(busy)
+
+
+@contextmanager
+def undisturbed(store: ProjectStore, *, training: bool) -> Iterator[None]:
+    """Let the worker train, or keep it from the project by holding its lock; a refresh that runs ends first."""
+    if training:
+        time.sleep(2)  # to get going
+        yield
+        return
+    while True:
+        with store.lock() as ours:
+            if ours:
+                yield
+                return
+        time.sleep(0.01)
+
+
+def unlabelled(api: httpx.Client, project: Json) -> list[Json]:
+    pages = [
+        api.get(
+            "/api/tasks", params={"project": project["id"], "page": page, "page_size": 500, "include": "id,data"}
+        )
+        for page in (1, 2, 3)
+    ]
+    tasks = [task for page in pages for task in page.raise_for_status().json()["tasks"]]
+    random.Random(0).shuffle(tasks)
+    return tasks
+
+
+def submit(api: httpx.Client, task: Json) -> float:
+    choice = {"choices": [str(digits.true_digit(task["data"]))]}
+    result = [{"from_name": "digit", "to_name": "image", "type": "choices", "value": choice}]
+    started = time.perf_counter()
+    answer = api.post(f"/api/tasks/{task['id']}/annotations/", json={"result": result, "lead_time": 1.5})
+    seconds = time.perf_counter() - started
+    answer.raise_for_status()
+    return seconds
+
+
+def report(seconds: dict[str, list[float]], busy: float, given: argparse.Namespace) -> None:
+    print(describe("label-studio-ml", "scikit-learn", "uvicorn"))
+    print(
+        f"Label Studio {label_studio.VERSION}, SQLite, 1 400 tasks a project; {given.think} s between two Submits;"
+    )
+    print(f"ours was at work at {busy:.0%} of the Submits of the last case\n")
+    base = np.array(seconds[CASES[0]])
+    print(
+        f"{'POST of an annotation':22}{'n':>5}{'p50':>9}{'p95':>9}{'p99':>9}   median against none (95 % interval)"
+    )
+    for case, values in seconds.items():
+        times = np.array(values)
+        p50, p95, p99 = np.percentile(times, [50, 95, 99])
+        low, high = ratio_interval(times, base)
+        ratio = f"{p50 / np.median(base):.3f} ({low:.3f} to {high:.3f})"
+        print(f"{case:22}{len(times):5}{1e3 * p50:7.0f}ms{1e3 * p95:7.0f}ms{1e3 * p99:7.0f}ms   {ratio}")
+
+
+def ratio_interval(times: np.ndarray, base: np.ndarray) -> tuple[float, float]:
+    """Return the bootstrap interval of the ratio of two medians."""
+    random_state = np.random.default_rng(0)
+    ratios = [
+        np.median(random_state.choice(times, len(times))) / np.median(random_state.choice(base, len(base)))
+        for _ in range(2000)
+    ]
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What the documents say holds: every setting and command is described, compose file and Dockerfile fit."""
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from exemplar import __version__
+from exemplar.cli import app
+from exemplar.demo.label_studio import VERSION
+from exemplar.labelstudio.label_config import read_label_config
+from exemplar.settings import PER_PROJECT, Settings
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+DOCKERFILE = (REPOSITORY / "backend" / "Dockerfile").read_text()
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    return parsed
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.metadata["env"])
+def test_every_setting_stands_in_the_readme_as_it_is(setting: Any) -> None:
+    row = next((line for line in README.splitlines() if line.startswith(f"| `{setting.metadata['env']}`")), None)
+    assert row is not None
+    assert setting.metadata["about"] in row
+    assert ("¹" in row) == (setting.name in PER_PROJECT)
+    if setting.metadata["alias"]:
+        assert setting.metadata["alias"] in row
+
+
+@pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
+def test_every_command_stands_in_the_readme_and_has_help(command: str) -> None:
+    assert f"exemplar {command}" in README
+    help_ = CliRunner().invoke(app, [command, "--help"])
+    assert help_.exit_code == 0
+    assert command in help_.output
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.findall(r"`?make ([a-z]+)", README))
+    assert {"demo", "test", "install", "check", "lock"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_changelog_has_this_version() -> None:
+    assert f"## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_readme_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (REPOSITORY / target).exists(), target
+
+
+def test_the_label_config_can_be_classified() -> None:
+    labeling = read_label_config((REPOSITORY / "label_config.xml").read_text())
+    assert (labeling.kind, labeling.field, len(labeling.classes)) == ("image", "image", 10)
+
+
+def test_lock_files_hold_nothing_but_versions() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        for line in (REPOSITORY / name).read_text().splitlines():
+            assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; .+)?", line), line
+
+
+def test_compose_starts_the_label_studio_that_we_test_with_both_switches(compose: dict[str, Any]) -> None:
+    studio = compose["services"]["label-studio"]
+    assert studio["image"].endswith(f":{VERSION}")
+    assert studio["environment"]["ML_BLOCK_LOCAL_IP"] == "false"
+    assert studio["environment"]["SSRF_PROTECTION_ENABLED"] == "false"
+
+
+def test_compose_services_find_each_other_by_name_and_tell_their_health(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["exemplar"]["environment"]["LABEL_STUDIO_URL"] == "http://label-studio:8080"
+    assert services["exemplar"]["depends_on"]["label-studio"]["condition"] == "service_healthy"
+    for service in services.values():
+        assert service["healthcheck"]["test"]
+        for volume in service["volumes"]:
+            assert volume.partition(":")[0] in compose["volumes"]
+
+
+def test_compose_gives_only_settings_that_exist(compose: dict[str, Any]) -> None:
+    known = {setting.metadata["env"] for setting in fields(Settings)}
+    assert set(compose["services"]["exemplar"]["environment"]) <= known
+
+
+def test_what_the_dockerfile_copies_is_there(compose: dict[str, Any]) -> None:
+    root = REPOSITORY / compose["services"]["exemplar"]["build"]["context"]
+    copies = [shlex.split(line)[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY")]
+    assert copies
+    for source in (source for sources in copies for source in sources):
+        assert (root / source).exists(), source
+
+
+def test_the_dockerfile_sets_only_settings_that_exist() -> None:
+    known = {setting.metadata["env"] for setting in fields(Settings)}
+    line = next(line for line in DOCKERFILE.splitlines() if line.startswith("ENV"))
+    assert {assignment.partition("=")[0] for assignment in shlex.split(line)[1:]} <= known
