@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from exemplar.errors import CredentialsError, ExemplarError, LabelStudioDownError
 from exemplar.labelstudio.client import Client
 from exemplar.project.context import open_project
-from exemplar.project.reconcile import generation_number
+from exemplar.project.reconcile import Ledger, generation_number
 from exemplar.project.refresh import Outcome, refresh
 from exemplar.settings import Settings
 from exemplar.store.home import Home
@@ -59,6 +59,7 @@ class Worker:
         self._dry_run = dry_run
         self._home = Home(settings.model_dir)
         self._turns: dict[str, Turn] = {}
+        self._ledgers: dict[str, Ledger] = {}
         self._busy: set[str] = set()
         self._introduced_at = 0.0
         self._strangers = self._home.strangers()
@@ -95,7 +96,8 @@ class Worker:
         turn = self._turns[str(store.folder)]
         turn.first_dirty = turn.again_at = None
         try:
-            outcome = run_once(store, self._settings, dry_run=self._dry_run)
+            ledger = self._ledgers.setdefault(str(store.folder), Ledger())
+            outcome = run_once(store, self._settings, ledger, dry_run=self._dry_run)
             turn.failures = 0
             if outcome is None or outcome.pending:
                 turn.again_at = time.time() + COME_BACK_AFTER
@@ -116,7 +118,9 @@ class Worker:
             threads.submit(introduce, self._settings, self._home)
 
 
-def run_once(store: ProjectStore, settings: Settings, *, dry_run: bool = False) -> Outcome | None:
+def run_once(
+    store: ProjectStore, settings: Settings, ledger: Ledger | None = None, *, dry_run: bool = False
+) -> Outcome | None:
     """Refresh one project now and keep its status; None if somebody else is at it.
 
     Raises
@@ -124,15 +128,13 @@ def run_once(store: ProjectStore, settings: Settings, *, dry_run: bool = False) 
     Exception
         Whatever the refresh raised, after it was logged and noted in the status.
     """
+    ledger = ledger or Ledger()
     with store.lock() as mine:
         if not mine:
+            ledger.forget()
             return None
         try:
-            project = open_project(store, settings, dry_run=dry_run)
-            try:
-                outcome = refresh(project)
-            finally:
-                project.client.close()
+            outcome = _refresh(store, settings, ledger, dry_run=dry_run)
         except ExemplarError as error:
             _note_problem(store, str(error))
             level = logging.WARNING if isinstance(error, LabelStudioDownError) else logging.ERROR
@@ -150,6 +152,17 @@ def run_once(store: ProjectStore, settings: Settings, *, dry_run: bool = False) 
         doing = None if outcome.snapshot is not None else store.status().doing
         store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
         return outcome
+
+
+def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run: bool) -> Outcome:
+    project = open_project(store, settings, dry_run=dry_run)
+    try:
+        return refresh(project, ledger)
+    except BaseException:
+        ledger.forget()  # what was written last is not known
+        raise
+    finally:
+        project.client.close()
 
 
 def introduce(settings: Settings, home: Home) -> None:

@@ -166,7 +166,9 @@ def has_webhook(client: httpx.Client, project: DemoProject, backend_url: str) ->
 
 def _webhooks(client: httpx.Client, project: DemoProject, backend_url: str) -> list[dict[str, Any]]:
     webhooks = call(client, "GET", "/api/webhooks/", params={"project": project.id})
-    return [webhook for webhook in webhooks if webhook["url"] == f"{backend_url.rstrip('/')}/webhook"]
+    return [
+        webhook for webhook in webhooks if webhook["url"].partition("?")[0] == f"{backend_url.rstrip('/')}/webhook"
+    ]
 
 
 def wait_until_ready(

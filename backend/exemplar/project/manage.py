@@ -45,36 +45,42 @@ def make_current(project: Project, facts: dict[str, Any], generation: int) -> No
 
 
 def ensure_webhook(project: Project) -> None:
-    """Behind Basic auth, replace Label Studio's automatic webhook, which cannot give a password, by our own.
+    """Replace the webhook that Label Studio makes on connecting by one of our own that costs annotators less.
 
-    Ours carries a secret of its own in a header: the project's members can read webhook headers, so the
-    password must not stand there.
+    For the automatic one, Label Studio counts the whole project and serialises task and annotation inside each
+    Submit; ours carries no payload and names the project in its address. Behind Basic auth the automatic one
+    cannot give the password; ours has a secret of its own in a header. Never the password: the project's
+    members can read webhook headers.
     """
-    if not project.settings.basic_auth_pass:
-        return
-    ours = our_backend(project)
-    if ours is None:
-        return
     if not project.settings.manage:
-        logger.warning("%s: EXEMPLAR_MANAGE is off, so no webhook reaches us behind Basic auth", project)
+        if project.settings.basic_auth_pass:
+            logger.warning("%s: EXEMPLAR_MANAGE is off, so no webhook reaches us behind Basic auth", project)
         return
-    secret = project.connection.webhook_secret or secrets.token_urlsafe(24)
-    project.store.update_connection(webhook_secret=secret)
-    url = ours["url"].rstrip("/") + "/webhook"
-    wanted = {SECRET_HEADER: secret}
-    hooks = [hook for hook in project.client.webhooks(project.id) if hook["url"] == url]
-    for hook in hooks:
-        if SECRET_HEADER not in hook["headers"] and hook["is_active"]:
-            project.client.patch_webhook(hook["id"], is_active=False)
-            logger.info("%s: switched the automatic webhook off, it cannot give a password", project)
-    own = [hook for hook in hooks if SECRET_HEADER in hook["headers"]]
+    backend = our_backend(project)
+    if backend is None:
+        return
+    automatic = backend["url"].rstrip("/") + "/webhook"
+    url = f"{automatic}?project={project.connection.key}"
+    headers = {SECRET_HEADER: _secret(project)} if project.settings.basic_auth_pass else {}
+    hooks = project.client.webhooks(project.id)
+    own = [hook for hook in hooks if hook["url"] == url]
     if not own:
         project.client.create_webhook(
-            project=project.id, url=url, headers=wanted, send_payload=True, send_for_all_actions=True
+            project=project.id, url=url, headers=headers, send_payload=False, send_for_all_actions=True
         )
-        logger.info("%s: registered a webhook with a secret of its own", project)
-    elif own[0]["headers"] != wanted:
-        project.client.patch_webhook(own[0]["id"], headers=wanted, is_active=True)
+        logger.info("%s: registered a webhook of our own", project)
+    elif own[0]["headers"] != headers or not own[0]["is_active"]:
+        project.client.patch_webhook(own[0]["id"], headers=headers, is_active=True)
+    for hook in hooks:
+        if hook["url"] == automatic and hook["is_active"]:
+            project.client.patch_webhook(hook["id"], is_active=False)
+            logger.info("%s: switched the automatic webhook off", project)
+
+
+def _secret(project: Project) -> str:
+    secret = project.connection.webhook_secret or secrets.token_urlsafe(24)
+    project.store.update_connection(webhook_secret=secret)
+    return secret
 
 
 def our_backend(project: Project) -> dict[str, Any] | None:
@@ -120,11 +126,7 @@ def disconnect(client: Client, project_id: int, before: dict[str, Any] | None) -
     if not ours and not versions and generation_number(facts["model_version"]) is None:
         raise UnknownProjectError(f"{project_id} ({facts['title']})")
     urls = {backend["url"].rstrip("/") + "/webhook" for backend in ours}
-    hooks = [
-        hook
-        for hook in client.webhooks(project_id)
-        if hook["url"] in urls or SECRET_HEADER in (hook["headers"] or {})
-    ]
+    hooks = [hook for hook in client.webhooks(project_id) if hook["url"].partition("?")[0] in urls]
     for hook in hooks:
         client.delete_webhook(hook["id"])
     for backend in ours:

@@ -7,6 +7,7 @@ annotator's Submit fail; of two rows for one task the newer is renamed to the ge
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ WRITERS = 4
 BULK = 5000
 # A confidence that moved by less is not worth a request. A full refresh is exact.
 TOLERANCE = 0.05
+# What is known of the rows is believed for so many seconds.
+LEDGER_LIFE = 60.0
 # So many of the most urgent patches are made even while annotations keep coming in.
 URGENT = 10
 
@@ -55,6 +58,35 @@ class Row:
 
     choice: int
     score: float
+
+
+class Ledger:
+    """The predictions that are in the project, as last listed and since written by us.
+
+    Listing them costs Label Studio as much as several Submits. So what we know is kept for a while, in memory
+    only: after a restart, an error, or rows that were created, they are listed anew.
+    """
+
+    def __init__(self) -> None:
+        self._predictions: dict[int, dict[str, Any]] = {}
+        self._listed_at = -LEDGER_LIFE
+
+    @property
+    def is_stale(self) -> bool:
+        return time.monotonic() - self._listed_at >= LEDGER_LIFE
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return list(self._predictions.values())
+
+    def fill(self, predictions: Iterable[dict[str, Any]]) -> None:
+        self._predictions = {prediction["id"]: prediction for prediction in predictions}
+        self._listed_at = time.monotonic()
+
+    def forget(self) -> None:
+        self._listed_at = -LEDGER_LIFE
+
+    def note(self, prediction_id: int, **values: Any) -> None:
+        self._predictions[prediction_id].update(values)
 
 
 @dataclass(frozen=True)
@@ -134,21 +166,22 @@ def apply(
     project: Project,
     snapshot: Snapshot,
     steps: Plan,
+    ledger: Ledger,
     *,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> int:
     """Write a plan; return how many writes are left because something newer came up."""
+    if steps.create or steps.retire:
+        ledger.forget()
     _create(project, snapshot, steps.create)
     left = len(steps.patch)
     for n_done, patch in enumerate(steps.patch):
         if n_done >= URGENT and interrupted():
             break
+        values = {"result": snapshot.facts.labeling.result(patch.row.choice), "score": patch.row.score}
         with considerate(project):
-            project.client.patch_prediction(
-                patch.prediction_id,
-                result=snapshot.facts.labeling.result(patch.row.choice),
-                score=patch.row.score,
-            )
+            project.client.patch_prediction(patch.prediction_id, **values)
+        ledger.note(patch.prediction_id, **values)
         left -= 1
         if n_done % 20 == 0:
             project.store.note(pending_rows=left)

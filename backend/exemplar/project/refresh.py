@@ -18,6 +18,8 @@ from exemplar.project.manage import ensure_webhook, make_current, our_backend
 from exemplar.project.pool import build_pool, features_identity
 from exemplar.project.reconcile import (
     TOLERANCE,
+    Ledger,
+    Plan,
     apply,
     desired_rows,
     generation_name,
@@ -45,15 +47,15 @@ class Outcome:
     pending: int = 0
 
 
-def refresh(project: Project) -> Outcome:
+def refresh(project: Project, ledger: Ledger) -> Outcome:
     """Bring a project up to date with Label Studio, and Label Studio's rows up to date with us.
 
-    The caller holds the project's lock.
+    The caller holds the project's lock. ``ledger`` is what is known of the rows from one refresh to the next.
     """
     started = time.monotonic()
     store = project.store
     demand = Done(webhooks=store.number("webhooks"), orders=store.number("orders"))
-    done, before = store.done(), store.current() or _quick_start(project, demand)
+    done, before = store.done(), store.current() or _quick_start(project, demand, ledger)
     ordered = demand.orders > done.orders
 
     held = sync(project, before, cursor=done.cursor if not ordered else "")
@@ -70,13 +72,13 @@ def refresh(project: Project) -> Outcome:
 
     pending = 0
     if done.reconciled != store.current_name() or ordered:
-        snapshot, pending = _reconcile(project, held, snapshot, demand, exact=ordered)
+        snapshot, pending = _reconcile(project, held, snapshot, demand, ledger, exact=ordered)
     reconciled = "" if pending else store.current_name()
     store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
     return Outcome(snapshot, pending)
 
 
-def _quick_start(project: Project, demand: Done) -> Snapshot | None:
+def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | None:
     """Queue a first batch from a sample, within seconds, where annotators would wait for a big pool's vectors.
 
     None where the pool is small, or rows of ours are there already.
@@ -88,7 +90,7 @@ def _quick_start(project: Project, demand: Done) -> Snapshot | None:
     snapshot = make_snapshot(project, held, None)
     if snapshot is not None:
         project.store.save(snapshot)
-        _reconcile(project, held, snapshot, demand, exact=False)
+        _reconcile(project, held, snapshot, demand, ledger, exact=False)
         project.store.save_done(Done())
         project.store.note(state="ready")
         logger.info("%s: queued a first batch from %d of the tasks", project, len(held.tasks))
@@ -191,37 +193,56 @@ def _highest_generation(project: Project) -> int:
 
 
 def _reconcile(
-    project: Project, held: Held, snapshot: Snapshot, demand: Done, *, exact: bool
+    project: Project, held: Held, snapshot: Snapshot, demand: Done, ledger: Ledger, *, exact: bool
 ) -> tuple[Snapshot, int]:
     """Bring the rows in Label Studio in line; return the snapshot that they follow and how many are left."""
-    if our_backend(project) is None:
-        project.store.update_connection(closed=True)
-        logger.warning("%s: its model connection to us was removed; nothing is written any more", project)
+    if (ledger.is_stale or exact) and not _list_rows(project, ledger):
         return snapshot, 0
-    project.store.note(doing="comparing rows")
-    predictions = project.client.predictions(project.id)
-    desired = desired_rows(snapshot)
-    tolerance = 0.0 if exact else TOLERANCE
-    steps = plan(desired, predictions, held.labeling, generation=snapshot.facts.generation, tolerance=tolerance)
+    steps = _plan(snapshot, ledger, exact=exact)
     if _patching_cannot_follow(snapshot, len(steps.patch)):
         snapshot = _next_generation(project, snapshot)
-        steps = plan(desired, predictions, held.labeling, generation=snapshot.facts.generation, tolerance=tolerance)
-    first = generation_number(held.facts["model_version"]) != snapshot.facts.generation
-    # Rows before the switch: an empty generation would show the annotators no task at all.
-    created = len(steps.create)
-    apply_now = replace(steps, patch=[]) if first else steps
-    pending = apply(project, snapshot, apply_now, interrupted=_newer_than(project, demand))
-    if first or exact:
-        make_current(project, held.facts, snapshot.facts.generation)
-        ensure_webhook(project)
-        project.client.backends(project.id)  # lets Label Studio ask /setup for the new generation's name
-    if first:
-        pending = len(steps.patch)
+        steps = _plan(snapshot, ledger, exact=exact)
+    is_first = generation_number(held.facts["model_version"]) != snapshot.facts.generation
+    # Rows before the switch: an empty generation would show the annotators no task at all. And the switch
+    # before the patches: only then do they show.
+    now = replace(steps, patch=[]) if is_first else steps
+    pending = apply(project, snapshot, now, ledger, interrupted=_newer_than(project, demand))
+    if is_first or exact or not project.connection.managed:
+        _manage(project, held, snapshot)
     if project.client.dry_run:
         return snapshot, 0
     # A request of ours that was cut off may still be under way in Label Studio: rows that were created are
     # looked at once more.
-    return snapshot, pending or created
+    return snapshot, (len(steps.patch) if is_first else pending) or len(steps.create)
+
+
+def _list_rows(project: Project, ledger: Ledger) -> bool:
+    """List the rows that are there; False if the project has disconnected us."""
+    project.store.note(doing="comparing rows")
+    if our_backend(project) is None:
+        project.store.update_connection(closed=True)
+        logger.warning("%s: its model connection to us was removed; nothing is written any more", project)
+        return False
+    ledger.fill(project.client.predictions(project.id))
+    return True
+
+
+def _plan(snapshot: Snapshot, ledger: Ledger, *, exact: bool) -> Plan:
+    return plan(
+        desired_rows(snapshot),
+        ledger.predictions(),
+        snapshot.facts.labeling,
+        generation=snapshot.facts.generation,
+        tolerance=0.0 if exact else TOLERANCE,
+    )
+
+
+def _manage(project: Project, held: Held, snapshot: Snapshot) -> None:
+    make_current(project, held.facts, snapshot.facts.generation)
+    ensure_webhook(project)
+    project.client.backends(project.id)  # makes Label Studio ask /setup for the new generation's name
+    if not project.client.dry_run:
+        project.store.update_connection(managed=True)
 
 
 def _newer_than(project: Project, demand: Done) -> Callable[[], bool]:

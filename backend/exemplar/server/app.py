@@ -92,10 +92,15 @@ def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
 
     @app.post("/webhook", status_code=201, openapi_extra=_body(messages.WebhookRequest))
     async def webhook(
-        request: Request, has_password: Annotated[bool, Depends(guard_webhook)]
+        request: Request, has_password: Annotated[bool, Depends(guard_webhook)], project: str | None = None
     ) -> messages.WebhookResponse:
-        """Note that something changed. Label Studio waits for this inside the annotator's Submit."""
+        """Note that something changed. Label Studio waits for this inside the annotator's Submit.
+
+        A webhook without payload names its project in the address.
+        """
         action, event = _event(await request.body())
+        if project is not None:
+            event = {"project": project.partition(".")[0], **event}
         if action != START_TRAINING:
             model.note(action, event)
             return messages.WebhookResponse()

@@ -29,7 +29,7 @@ def guard(request: Request, given: Given) -> None:
         )
 
 
-def guard_webhook(request: Request, given: Given) -> bool:
+async def guard_webhook(request: Request, given: Given) -> bool:
     """Demand the Basic credentials or a project's webhook secret; return whether it was the former.
 
     Webhooks of Label Studio cannot give a password. The secret lets a caller say that something changed, and

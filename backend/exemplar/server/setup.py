@@ -40,6 +40,7 @@ def introduce_project(home: Home, settings: Settings, request: SetupRequest, see
         access_token="" if settings.label_studio_api_key else request.access_token,
         seen_as=seen_as,
         extra_params=extra_params,
+        managed=known.managed and not known.closed,
         closed=False,
     )
     _try_credentials(connection, settings)

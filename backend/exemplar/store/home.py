@@ -48,9 +48,9 @@ class Home:
         self.folder.mkdir(parents=True, exist_ok=True)
         ProjectStore(self.folder).raise_number("webhooks")
 
-    def stores(self) -> Iterator[ProjectStore]:
-        """Yield the stores of the projects that are connected."""
-        for path in sorted(self.folder.glob("*/*/connection.json")):
+    def stores(self, key: str = "*") -> Iterator[ProjectStore]:
+        """Yield the stores of the projects that are connected; of all, or those whose name fits a pattern."""
+        for path in sorted(self.folder.glob(f"*/{key}/connection.json")):
             store = ProjectStore(path.parent)
             connection = store.connection()
             if connection is not None and not connection.closed:
@@ -64,11 +64,11 @@ class Home:
         UnknownProjectError
             If there is none.
         """
-        found = [store for store in self.stores() if store.folder.name == key]
+        found = list(self.stores(key)) if _KEY.fullmatch(key) else []
         if not found:
             raise UnknownProjectError(key)
         return max(found, key=lambda store: store.raised_at("introduced"))
 
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""
-        return [store for store in self.stores() if store.folder.name.startswith(f"{project_id}.")]
+        return list(self.stores(f"{project_id}.*"))

@@ -55,7 +55,7 @@ class Connection:
 
     ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
     under which Label Studio reaches us; ``before`` the project's settings as they were before we changed
-    them; ``closed`` is set when the project has disconnected us.
+    them; ``managed`` is set once we have; ``closed`` when the project has disconnected us.
     """
 
     key: str
@@ -65,6 +65,7 @@ class Connection:
     extra_params: dict[str, Any] = field(default_factory=dict)
     webhook_secret: str = ""
     before: dict[str, Any] | None = None
+    managed: bool = False
     closed: bool = False
 
     @property
