@@ -23,6 +23,8 @@ from exemplar.store.project_store import Connection, ProjectStore
 logger = logging.getLogger(__name__)
 
 START_TRAINING = "START_TRAINING"
+# A first refresh takes two passes: rows, the switch, then a look whether all are there.
+PASSES = 5
 Json = dict[str, Any]
 
 
@@ -94,7 +96,10 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         stores = self._introduced(data)
         for store in stores:
             store.raise_number("orders" if kwargs.get("event") == START_TRAINING else "webhooks")
-            run_once(store, self.settings)
+            for _ in range(PASSES):
+                outcome = run_once(store, self.settings)
+                if outcome is not None and not outcome.pending:
+                    break
         return {"projects": [store.folder.name for store in stores]}
 
     def process_event(self, event: str, data: Json, job_id: str, additional_params: Json) -> Json:

@@ -6,6 +6,7 @@ from typing import Any
 
 from label_studio_tools.core.label_config import parse_config
 from label_studio_tools.core.utils.exceptions import LabelStudioXMLSyntaxErrorSentryIgnored
+from lxml import etree
 
 from exemplar.errors import LabelConfigError
 
@@ -79,7 +80,7 @@ def read_label_config(xml: str) -> Labeling:
     for name, control in controls.items():
         if control["type"] == "Choices" and control["labels"] and control["inputs"]:
             source = control["inputs"][0]
-            if source["type"] in KINDS:
+            if source["type"] in KINDS and _shows_a_field(xml, control["to_name"][0]):
                 return Labeling(
                     control=name,
                     object=control["to_name"][0],
@@ -92,6 +93,13 @@ def read_label_config(xml: str) -> Labeling:
         for name, control in controls.items()
     )
     raise LabelConfigError(
-        "Exemplar classifies with Choices on an Image or a Text, each Choice written in the label config; "
+        "Exemplar classifies with Choices on an Image or a Text that show a field of the tasks ($…), each Choice "
+        "written in the label config; "
         f"this label config has {there or 'no control tag'}"
     )
+
+
+def _shows_a_field(xml: str, name: str) -> bool:
+    """Return whether a tag shows what stands in a field of each task: not a fixed file, not text at an address."""
+    tag = next(tag for tag in etree.fromstring(xml).iter() if tag.attrib.get("name") == name)
+    return str(tag.attrib["value"]).startswith("$") and tag.attrib.get("valueType") != "url"

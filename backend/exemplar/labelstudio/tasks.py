@@ -29,6 +29,7 @@ class Task:
     digest: str
     value: str | None
     annotations: tuple[Annotation, ...]
+    created_at: str = ""
 
     def is_passed_over(self, labeling: Labeling) -> bool:
         """Whether it was annotated without an answer: skipped, left empty, accepted in bulk.
@@ -64,6 +65,7 @@ def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
         digest=hashlib.blake2b((value or "").encode(), digest_size=12).hexdigest(),
         value=value,
         annotations=tuple(_read_annotation(annotation, unseen_before) for annotation in annotations),
+        created_at=raw.get("created_at") or "",
     )
 
 

@@ -18,6 +18,14 @@ DEFAULT_SAMPLING = "Sequential sampling"
 SECRET_HEADER = "X-Exemplar-Secret"
 
 
+def is_managed(project: Project) -> bool:
+    """Return whether the project is set as we need it, as far as we know; a password may be new."""
+    connection, settings = project.connection, project.settings
+    return connection.managed and bool(
+        connection.webhook_secret or not settings.basic_auth_pass or not settings.manage
+    )
+
+
 def make_current(project: Project, facts: dict[str, Any], generation: int) -> None:
     """Let Label Studio show our generation and order its queue by our scores.
 
@@ -85,15 +93,14 @@ def _secret(project: Project) -> str:
 
 def our_backend(project: Project) -> dict[str, Any] | None:
     """Return the project's model connection that leads to us, or None if it has none."""
+    backends = project.client.backends(project.id)
     seen_as = project.connection.seen_as
-    found = [
-        backend
-        for backend in project.client.backends(project.id)
-        if urlsplit(backend["url"]).netloc == seen_as
-        # Behind a proxy the host is another one; the answer to /setup then tells.
-        or generation_number(backend.get("model_version")) is not None
-    ]
-    return next((b for b in found if urlsplit(b["url"]).netloc == seen_as), found[0] if found else None)
+    by_host = [backend for backend in backends if urlsplit(backend["url"]).netloc == seen_as]
+    # Behind a proxy the host is another one; what was answered to /setup then tells.
+    by_answer = [b for b in backends if generation_number(b.get("model_version")) is not None]
+    # Under label-studio-ml's own server neither is ours.
+    sole = backends if len(backends) == 1 and not seen_as else []
+    return next(iter(by_host + by_answer + sole), None)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from exemplar.engine import Clustering, assign, cluster, default_n_clusters
 from exemplar.errors import LabelStudioDownError, TaskDataError
 from exemplar.features import images, texts
 from exemplar.features.texts import TextModel, fit_text_model
+from exemplar.labelstudio.files import read_file
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.context import Project, considerate
@@ -139,7 +140,7 @@ def _same_data(task: Task, before: Snapshot) -> bool:
 def _image_or_reason(project: Project, address: str) -> NDArray[np.float32] | str:
     try:
         with considerate(project):
-            data = project.client.read_file(address)
+            data = read_file(project.client, address)
         return images.image_vector(data)
     except LabelStudioDownError:
         raise

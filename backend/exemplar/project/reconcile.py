@@ -46,9 +46,9 @@ def generation_name(generation: int) -> str:
     return f"exemplar-{generation}"
 
 
-def generation_number(model_version: str | None) -> int | None:
-    """Return which generation a model version names, or None if it is not one of ours."""
-    match = _GENERATION.fullmatch(model_version or "")
+def generation_number(model_version: object) -> int | None:
+    """Return which generation a model version names, or None if it is not one of ours (some are numbers)."""
+    match = _GENERATION.fullmatch(str(model_version))
     return int(match[1]) if match else None
 
 

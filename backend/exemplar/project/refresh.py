@@ -14,7 +14,7 @@ import numpy as np
 
 from exemplar.project.context import Project
 from exemplar.project.learn import learn
-from exemplar.project.manage import ensure_webhook, make_current, our_backend
+from exemplar.project.manage import ensure_webhook, is_managed, make_current, our_backend
 from exemplar.project.pool import build_pool, features_identity
 from exemplar.project.reconcile import (
     TOLERANCE,
@@ -70,12 +70,19 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
     else:
         snapshot = before
 
-    pending = 0
-    if done.reconciled != store.current_name() or ordered:
+    if before is None or _ids(held) != _ids(before):
+        ledger.forget()  # rows go with their tasks
+    pending: int | None = 0
+    if done.reconciled != store.current_name() or ordered or not is_managed(project):
         snapshot, pending = _reconcile(project, held, snapshot, demand, ledger, exact=ordered)
-    reconciled = "" if pending else store.current_name()
+    reconciled = store.current_name() if pending == 0 else ""
     store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
-    return Outcome(snapshot, pending)
+    return Outcome(snapshot, pending or 0)
+
+
+def _ids(tasks: Held | Snapshot) -> list[tuple[int, str]]:
+    """Return which tasks there are; SQLite gives the id of a deleted task to the next one."""
+    return [(task.id, task.created_at) for task in tasks.tasks]
 
 
 def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | None:
@@ -194,10 +201,13 @@ def _highest_generation(project: Project) -> int:
 
 def _reconcile(
     project: Project, held: Held, snapshot: Snapshot, demand: Done, ledger: Ledger, *, exact: bool
-) -> tuple[Snapshot, int]:
-    """Bring the rows in Label Studio in line; return the snapshot that they follow and how many are left."""
+) -> tuple[Snapshot, int | None]:
+    """Bring the rows in Label Studio in line.
+
+    Return the snapshot that they follow and how many are left; None if the project has disconnected us.
+    """
     if (ledger.is_stale or exact) and not _list_rows(project, ledger):
-        return snapshot, 0
+        return snapshot, None
     steps = _plan(snapshot, ledger, exact=exact)
     if _patching_cannot_follow(snapshot, len(steps.patch)):
         snapshot = _next_generation(project, snapshot)
@@ -207,7 +217,7 @@ def _reconcile(
     # before the patches: only then do they show.
     now = replace(steps, patch=[]) if is_first else steps
     pending = apply(project, snapshot, now, ledger, interrupted=_newer_than(project, demand))
-    if is_first or exact or not project.connection.managed:
+    if is_first or exact or not is_managed(project):
         _manage(project, held, snapshot)
     if project.client.dry_run:
         return snapshot, 0

@@ -33,18 +33,18 @@ def sync(project: Project, before: Snapshot | None, *, cursor: str) -> Held:
     facts = read_facts(project)
     labeling = read_label_config(facts["label_config"])
     known = before.by_id if before and before.facts.labeling.field == labeling.field else {}
-    changed = project.client.tasks(
-        project.id,
-        since=_with_overlap(cursor) if known else None,
-        on_progress=lambda done, total: project.store.note(doing=f"reading tasks {done}/{total}"),
-    )
+    changed = _read(project, since=_with_overlap(cursor) if known else None)
+    there = known.keys() | {raw["id"] for raw in changed}
+    if known and len(there) != facts["task_number"]:
+        there = project.client.task_ids(project.id)
+        if there - known.keys() - {raw["id"] for raw in changed}:
+            # A long import, committed only after the time that its tasks bear.
+            changed = _read(project, since=None)
     tasks = known | {raw["id"]: read_task(raw, labeling.field, known.get(raw["id"])) for raw in changed}
-    if known and len(tasks) != facts["task_number"]:
-        tasks = _without_deleted(project, tasks)
     return Held(
         facts=facts,
         labeling=labeling,
-        tasks=tuple(tasks[task_id] for task_id in sorted(tasks)),
+        tasks=tuple(tasks[task_id] for task_id in sorted(tasks) if task_id in there),
         cursor=max([cursor, *(raw["updated_at"] for raw in changed)]),
     )
 
@@ -82,6 +82,9 @@ def _with_overlap(cursor: str) -> str | None:
     return f"{datetime.fromisoformat(cursor) - OVERLAP:%Y-%m-%dT%H:%M:%S.%fZ}" if cursor else None
 
 
-def _without_deleted(project: Project, tasks: dict[int, Task]) -> dict[int, Task]:
-    there = project.client.task_ids(project.id)
-    return {task_id: task for task_id, task in tasks.items() if task_id in there}
+def _read(project: Project, *, since: str | None) -> list[dict[str, Any]]:
+    return project.client.tasks(
+        project.id,
+        since=since,
+        on_progress=lambda done, total: project.store.note(doing=f"reading tasks {done}/{total}"),
+    )

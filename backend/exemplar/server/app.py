@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from exemplar import __version__
 from exemplar.errors import ExemplarError, InputError
@@ -39,13 +41,20 @@ def create_app(settings: Settings, background: Callable[[], AbstractContextManag
         with background():
             yield
 
-    app = FastAPI(title="Exemplar", version=__version__, description=__doc__, lifespan=lifespan)
+    app = FastAPI(
+        title="Exemplar",
+        version=__version__,
+        description=__doc__,
+        lifespan=lifespan,
+        openapi_url=None,  # FastAPI's own pages cannot ask for a password; ours below do
+    )
     model = ExemplarModel(settings=settings)
     app.state.settings, app.state.model, app.state.home = settings, model, model.home
     registry = CollectorRegistry()
     registry.register(ProjectMetrics(model.home))
     _add_status_routes(app, model, registry)
     _add_protocol_routes(app, model)
+    _add_pages(app)
     _add_error_answers(app)
     return app
 
@@ -72,6 +81,16 @@ def _add_status_routes(app: FastAPI, model: ExemplarModel, registry: CollectorRe
         """List the generations that are served; Label Studio 1.23.2 asks without naming the project."""
         stores = [model.home.find(project)] if project else model.home.stores()
         return messages.VersionsResponse(versions=sorted({served_version(store) for store in stores}))
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/openapi.json", dependencies=[Depends(guard)], include_in_schema=False)
+    def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    @app.get("/docs", dependencies=[Depends(guard)], include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="openapi.json", title="Exemplar")
 
 
 def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
@@ -199,8 +218,8 @@ def _add_error_answers(app: FastAPI) -> None:
         logger.warning("%s %s: %s", request.method, request.url.path, error)
         return answer(error.status, str(error))
 
-    @app.exception_handler(HTTPException)
-    def on_refusal(request: Request, error: HTTPException) -> JSONResponse:
+    @app.exception_handler(StarletteHTTPException)
+    def on_refusal(request: Request, error: StarletteHTTPException) -> JSONResponse:
         logger.warning("%s %s: %s", request.method, request.url.path, error.detail)
         return answer(error.status_code, error.detail, dict(error.headers or {}))
 

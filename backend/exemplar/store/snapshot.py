@@ -94,11 +94,13 @@ def facts_from_json(raw: dict[str, Any]) -> Facts:
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
-    return [[task.id, task.digest, task.value, [asdict(a) for a in task.annotations]] for task in tasks]
+    return [
+        [task.id, task.digest, task.value, [asdict(a) for a in task.annotations], task.created_at] for task in tasks
+    ]
 
 
 def tasks_from_json(raw: list[Any]) -> tuple[Task, ...]:
     return tuple(
-        Task(task_id, digest, value, tuple(Annotation(**a) for a in annotations))
-        for task_id, digest, value, annotations in raw
+        Task(task_id, digest, value, tuple(Annotation(**a) for a in annotations), created_at)
+        for task_id, digest, value, annotations, created_at in raw
     )
