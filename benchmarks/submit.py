@@ -1,9 +1,11 @@
 """Submit as the annotator feels it: the POST of an annotation to a real Label Studio 1.23.2.
 
+Each task comes from Label Studio's queue, as in the label stream; then the annotator thinks, then Submits.
+
 Three cases in one run, in turns: a project without a backend; one with ours idle (its webhooks are answered, no
 refresh runs: we hold the project's lock); one with ours training (a refresh and its patches all the time).
 
-    .venv/bin/python benchmarks/submit.py [--rounds 10] [--submits 12] [--think 0.4]
+    .venv/bin/python benchmarks/submit.py [--rounds 10] [--submits 12] [--think 1]
 """
 
 import argparse
@@ -35,7 +37,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--submits", type=int, default=12, help="of each case in each round")
-    options.add_argument("--think", type=float, default=0.4, help="seconds between two Submits")
+    options.add_argument("--think", type=float, default=1.0, help="seconds from the task to its Submit")
     given = options.parse_args()
     venv = REPOSITORY / ".demo" / "venv"
     label_studio.install(venv)
@@ -95,7 +97,6 @@ def measure(
     api: httpx.Client, alone: Json, ours: Json, store: ProjectStore, given: argparse.Namespace
 ) -> tuple[dict[str, list[float]], float]:
     """Return the seconds of each Submit by case, and in which share of the last case ours was at work."""
-    tasks = {project["id"]: unlabelled(api, project) for project in (alone, ours)}
     seconds: dict[str, list[float]] = {case: [] for case in CASES}
     busy: list[bool] = []
     shuffle = random.Random(0)
@@ -104,10 +105,11 @@ def measure(
             project = alone if case == CASES[0] else ours
             with undisturbed(store, training=case == CASES[2]):
                 for _ in range(given.submits):
+                    task = api.get(f"/api/projects/{project['id']}/next").raise_for_status().json()
                     time.sleep(given.think)
                     if case == CASES[2]:
                         busy.append(bool(store.status().doing or store.status().pending_rows))
-                    seconds[case].append(submit(api, tasks[project["id"]].pop()))
+                    seconds[case].append(submit(api, task))
     return seconds, sum(busy) / len(busy)
 
 
@@ -126,23 +128,13 @@ def undisturbed(store: ProjectStore, *, training: bool) -> Iterator[None]:
         time.sleep(0.01)
 
 
-def unlabelled(api: httpx.Client, project: Json) -> list[Json]:
-    pages = [
-        api.get(
-            "/api/tasks", params={"project": project["id"], "page": page, "page_size": 500, "include": "id,data"}
-        )
-        for page in (1, 2, 3)
-    ]
-    tasks = [task for page in pages for task in page.raise_for_status().json()["tasks"]]
-    random.Random(0).shuffle(tasks)
-    return tasks
-
-
 def submit(api: httpx.Client, task: Json) -> float:
     choice = {"choices": [str(digits.true_digit(task["data"]))]}
     result = [{"from_name": "digit", "to_name": "image", "type": "choices", "value": choice}]
+    shown = task["predictions"][0]["id"] if task.get("predictions") else None  # the label stream sends it back
+    annotation = {"result": result, "lead_time": 1.5, "parent_prediction": shown}
     started = time.perf_counter()
-    answer = api.post(f"/api/tasks/{task['id']}/annotations/", json={"result": result, "lead_time": 1.5})
+    answer = api.post(f"/api/tasks/{task['id']}/annotations/", json=annotation)
     seconds = time.perf_counter() - started
     answer.raise_for_status()
     return seconds
@@ -150,14 +142,10 @@ def submit(api: httpx.Client, task: Json) -> float:
 
 def report(seconds: dict[str, list[float]], busy: float, given: argparse.Namespace) -> None:
     print(describe("label-studio-ml", "scikit-learn", "uvicorn"))
-    print(
-        f"Label Studio {label_studio.VERSION}, SQLite, 1 400 tasks a project; {given.think} s between two Submits;"
-    )
+    print(f"Label Studio {label_studio.VERSION} on SQLite, 1 400 tasks a project, {given.think:g} s to think;")
     print(f"ours was at work at {busy:.0%} of the Submits of the last case\n")
     base = np.array(seconds[CASES[0]])
-    print(
-        f"{'POST of an annotation':22}{'n':>5}{'p50':>9}{'p95':>9}{'p99':>9}   median against none (95 % interval)"
-    )
+    print(f"{'POST of an annotation':22}{'n':>5}{'p50':>9}{'p95':>9}{'p99':>9}   ratio of medians (95 % interval)")
     for case, values in seconds.items():
         times = np.array(values)
         p50, p95, p99 = np.percentile(times, [50, 95, 99])

@@ -6,6 +6,7 @@ refreshes the project in label-studio-ml's job process.
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,8 +24,6 @@ from exemplar.store.project_store import Connection, ProjectStore
 logger = logging.getLogger(__name__)
 
 START_TRAINING = "START_TRAINING"
-# A first refresh takes two passes: rows, the switch, then a look whether all are there.
-PASSES = 5
 Json = dict[str, Any]
 
 
@@ -94,12 +93,14 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         """Refresh the project that an event names, here and now; what label-studio-ml's job process calls."""
         data = kwargs.get("data") or {}
         stores = self._introduced(data)
+        kind = "orders" if kwargs.get("event") == START_TRAINING else "webhooks"
         for store in stores:
-            store.raise_number("orders" if kwargs.get("event") == START_TRAINING else "webhooks")
-            for _ in range(PASSES):
+            number, outcome = store.raise_number(kind), None
+            # There each event has a process of its own: another may be at it, and not know of this one yet.
+            while outcome is None or outcome.pending or getattr(store.done(), kind) < number:
                 outcome = run_once(store, self.settings)
-                if outcome is not None and not outcome.pending:
-                    break
+                if outcome is None:
+                    time.sleep(0.2)
         return {"projects": [store.folder.name for store in stores]}
 
     def process_event(self, event: str, data: Json, job_id: str, additional_params: Json) -> Json:
