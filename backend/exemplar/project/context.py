@@ -1,7 +1,7 @@
 """What every flow of a project needs at hand."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -57,9 +57,11 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
 
 
 @contextmanager
-def considerate(project: Project) -> Iterator[None]:
+def considerate(project: Project, *, interrupted: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Make one request of a long series, and leave Label Studio to the annotators for a moment after it."""
     started = time.monotonic()
     yield
     if time.time() - project.store.raised_at("annotated") < AT_WORK:
-        time.sleep(PAUSE * (time.monotonic() - started))
+        rested = time.monotonic() + PAUSE * (time.monotonic() - started)
+        while time.monotonic() < rested and not interrupted():
+            time.sleep(0.02)

@@ -31,8 +31,6 @@ BULK = 5000
 TOLERANCE = 0.05
 # What is known of the rows is believed for so many seconds.
 LEDGER_LIFE = 60.0
-# So many of the most urgent patches are made even while annotations keep coming in.
-URGENT = 10
 
 # Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
 _SAME = 1e-13
@@ -176,10 +174,10 @@ def apply(
     _create(project, snapshot, steps.create)
     left = len(steps.patch)
     for n_done, patch in enumerate(steps.patch):
-        if n_done >= URGENT and interrupted():
+        if n_done > 0 and interrupted():  # one patch a pass at least, however fast annotations come in
             break
         values = {"result": snapshot.facts.labeling.result(patch.row.choice), "score": patch.row.score}
-        with considerate(project):
+        with considerate(project, interrupted=interrupted):
             project.client.patch_prediction(patch.prediction_id, **values)
         ledger.note(patch.prediction_id, **values)
         left -= 1
