@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Start Training makes everything anew: pressed again within so many seconds, it is the same order.
 ORDER_EVERY = 10.0
+_NOTED = messages.WebhookResponse().model_dump_json()
 
 
 def create_app(settings: Settings, background: Callable[[], AbstractContextManager[Any]] = nullcontext) -> FastAPI:
@@ -109,23 +110,29 @@ def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
         answers = model.predict(body.tasks, project=body.project, label_config=body.label_config)
         return messages.PredictResponse.model_validate({"results": answers})
 
-    @app.post("/webhook", status_code=201, openapi_extra=_body(messages.WebhookRequest))
-    async def webhook(
-        request: Request, has_password: Annotated[bool, Depends(guard_webhook)], project: str | None = None
-    ) -> messages.WebhookResponse:
-        """Note that something changed. Label Studio waits for this inside the annotator's Submit.
+    # Every annotator's Submit waits for this answer: no dependencies and no models on the way, only in the docs.
+    @app.post(
+        "/webhook",
+        status_code=201,
+        response_model=messages.WebhookResponse,
+        openapi_extra=_body(messages.WebhookRequest),
+    )
+    async def webhook(request: Request) -> Response:
+        """Note that something changed.
 
-        A webhook without payload names its project in the address.
+        A webhook without payload names its project in the address: ``?project=<id>.<created>``.
         """
+        knows_password = await guard_webhook(request)
         action, event = _event(await request.body())
-        if project is not None:
-            event = {"project": project.partition(".")[0], **event}
+        if "project" in request.query_params:
+            event = {"project": request.query_params["project"].partition(".")[0], **event}
         if action != START_TRAINING:
             model.note(action, event)
-            return messages.WebhookResponse()
-        if not has_password:
+            return Response(_NOTED, 201, media_type="application/json")
+        if not knows_password:
             raise HTTPException(403, "START_TRAINING needs the password, not a webhook's secret")
-        return messages.WebhookResponse(status="ordered", job=_order_training(model, event))
+        ordered = messages.WebhookResponse(status="ordered", job=_order_training(model, event))
+        return Response(ordered.model_dump_json(), 201, media_type="application/json")
 
     @app.post("/train", status_code=201, dependencies=guarded)
     def train(body: messages.TrainRequest) -> messages.WebhookResponse:
