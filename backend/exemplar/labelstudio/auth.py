@@ -27,8 +27,6 @@ class LegacyToken(httpx.Auth):
 class PersonalAccessToken(httpx.Auth):
     """A JWT refresh token, exchanged for short-lived ``Authorization: Bearer …`` tokens."""
 
-    requires_response_body = True
-
     def __init__(self, url: str, api_key: str) -> None:
         self._refresh_url = f"{url}/api/token/refresh"
         self._api_key = api_key

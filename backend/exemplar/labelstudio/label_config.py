@@ -1,7 +1,7 @@
 """What there is to classify in a project's label config, and the results that say so."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from label_studio_tools.core.label_config import parse_config
@@ -34,9 +34,6 @@ class Labeling:
     field: str
     kind: str
     classes: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def result(self, class_index: int) -> list[dict[str, Any]]:
         """Return the result that ticks one choice, or an empty one for a negative class index.

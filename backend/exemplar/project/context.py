@@ -10,7 +10,7 @@ from exemplar.labelstudio.client import Client
 from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import Connection, ProjectStore
 
-# While annotators are at work (a webhook came within so many seconds), each request of a long series is
+# While annotators are at work (one annotated something within so many seconds), each request of a long series is
 # followed by a pause of so many times its own duration, so that their Submits feel little of it.
 AT_WORK = 10.0
 PAUSE = 10.0
