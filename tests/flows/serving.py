@@ -23,7 +23,7 @@ class Switch:
 
 
 @contextmanager
-def serving(app: Any, *, port: int = 0, http: Any = "h11") -> Iterator[str]:
+def serving(app: Any, *, port: int = 0, http: Any = "auto") -> Iterator[str]:
     """Serve the app while the block runs; yields its address."""
     with socket.create_server((LOOPBACK, port)) as listener:
         # asyncio does so only for listeners of its own; without it each answer waits 40 ms for an ACK.

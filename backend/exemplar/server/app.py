@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-import orjson
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -24,6 +23,7 @@ from exemplar.server.auth import guard, guard_webhook
 from exemplar.server.metrics import ProjectMetrics
 from exemplar.server.reason import reason_header
 from exemplar.server.setup import introduce_project, served_version
+from exemplar.server.webhook import NOTED, WebhookFirst, read_event
 from exemplar.settings import Settings
 from exemplar.store.project_store import ProjectStore
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Start Training makes everything anew: pressed again within so many seconds, it is the same order.
 ORDER_EVERY = 10.0
-_NOTED = messages.WebhookResponse().model_dump_json()
 
 
 def create_app(settings: Settings, background: Callable[[], AbstractContextManager[Any]] = nullcontext) -> FastAPI:
@@ -57,6 +56,7 @@ def create_app(settings: Settings, background: Callable[[], AbstractContextManag
     _add_protocol_routes(app, model)
     _add_pages(app)
     _add_error_answers(app)
+    app.add_middleware(WebhookFirst, model=model)
     return app
 
 
@@ -110,7 +110,7 @@ def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
         answers = model.predict(body.tasks, project=body.project, label_config=body.label_config)
         return messages.PredictResponse.model_validate({"results": answers})
 
-    # Every annotator's Submit waits for this answer: no dependencies and no models on the way, only in the docs.
+    # WebhookFirst answers most of them; no dependencies and no models on the way of the others, only in the docs.
     @app.post(
         "/webhook",
         status_code=201,
@@ -123,12 +123,10 @@ def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
         A webhook without payload names its project in the address: ``?project=<id>.<created>``.
         """
         knows_password = await guard_webhook(request)
-        action, event = _event(await request.body())
-        if "project" in request.query_params:
-            event = {"project": request.query_params["project"].partition(".")[0], **event}
+        action, event = read_event(await request.body(), request.query_params)
         if action != START_TRAINING:
             model.note(action, event)
-            return Response(_NOTED, 201, media_type="application/json")
+            return Response(NOTED, 201, media_type="application/json")
         if not knows_password:
             raise HTTPException(403, "START_TRAINING needs the password, not a webhook's secret")
         ordered = messages.WebhookResponse(status="ordered", job=_order_training(model, event))
@@ -188,17 +186,6 @@ def project_status(store: ProjectStore) -> messages.ProjectStatus:
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),
     )
-
-
-def _event(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Read a webhook; bodies can be megabytes (an import sends every task), hence orjson and no model."""
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"The body is no JSON: {error}") from error
-    if not isinstance(event, dict) or not isinstance(event.get("action"), str):
-        raise InputError("The body has no action: expected a webhook of Label Studio, {'action': …}")
-    return event["action"], event
 
 
 def _order_training(model: ExemplarModel, event: dict[str, Any]) -> str | None:

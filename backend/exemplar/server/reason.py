@@ -5,14 +5,15 @@ no word for the reason phrase in that line, so an error answers with the header 
 connection puts its sentence where the card will show it.
 """
 
+import asyncio
+import re
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-REASON_HEADER = b"x-exemplar-reason"
 # A status line is shown on one line of the card.
 MAX_REASON = 300
+_PHRASE = re.compile(rb"\A(HTTP/1\.1 \d{3} )[^\r]*(?=\r\n(?:.+\r\n)*?x-exemplar-reason: ([^\r]+)\r\n)")
 
 
 def reason_header(sentence: str) -> str:
@@ -21,26 +22,21 @@ def reason_header(sentence: str) -> str:
     return line.encode("ascii", "replace").decode()[:MAX_REASON]
 
 
-class _ReasonConnection(h11.Connection):
-    """An HTTP connection whose responses carry the sentence of X-Exemplar-Reason as their reason phrase."""
+class _ReasonTransport:
+    """A connection that puts the sentence of X-Exemplar-Reason into the status line it is sent with."""
 
-    def send(self, event: h11.Event) -> Any:
-        if isinstance(event, h11.Response):
-            reason = dict(event.headers).get(REASON_HEADER)
-            if reason is not None:
-                event = h11.Response(
-                    status_code=event.status_code,
-                    headers=list(event.headers),
-                    http_version=event.http_version,
-                    reason=reason,
-                )
-        return super().send(event)
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(_PHRASE.sub(rb"\1\2", data, count=1) if b"\r\nx-exemplar-reason: " in data else data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
-class ReasonProtocol(H11Protocol):
+class ReasonProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with sentences in its status lines."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        limit = self.config.h11_max_incomplete_event_size
-        self.conn = _ReasonConnection(h11.SERVER, limit) if limit else _ReasonConnection(h11.SERVER)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_ReasonTransport(transport))  # type: ignore[arg-type]
