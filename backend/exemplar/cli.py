@@ -68,6 +68,17 @@ def disconnect(
     )
 
 
+@app.command()
+def report(
+    project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
+) -> None:
+    """Say how right the predictions of a project are, as far as audits tell, and which answers look wrong."""
+    from exemplar.report import report as lines_of
+
+    for line in lines_of(_settings(), project):
+        typer.echo(line)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,

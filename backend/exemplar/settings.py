@@ -13,6 +13,18 @@ from urllib.parse import urlsplit
 
 from exemplar.errors import SettingError
 
+# The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
+PROPAGATIONS = (
+    "graph",
+    "clusters",
+    "label-spreading",
+    "label-propagation",
+    "self-training-forest",
+    "self-training-logistic",
+)
+QUEUES = ("herding", "representatives", "max-herding", "typiclust", "random")
+CLASSIFIERS = ("neighbors", "logistic", "self-training")
+
 
 class Secret(str):
     """A string whose repr hides it, so that no log or traceback shows it."""
@@ -50,6 +62,19 @@ def _percent(name: str, value: Any) -> float:
     if percent == 0:
         raise SettingError(name, value, "more than 0 and at most 100")
     return percent
+
+
+def _share(name: str, value: Any) -> float:
+    return _number(name, value, 0, 50)
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
+    def parse(name: str, value: Any) -> str:
+        if value not in choices:
+            raise SettingError(name, value, "one of " + ", ".join(choices))
+        return str(value)
+
+    return parse
 
 
 def _clusters(name: str, value: Any) -> int | None:
@@ -143,7 +168,7 @@ class Settings:
         "MODEL_DIR",
         Path("exemplar-models"),
         _path,
-        "Folder of the snapshots. A cache: deleting it loses nothing.",
+        "Folder of the snapshots and the audit log. A cache but for the log: deleting it forgets the audits.",
     )
     host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, _port, "Port to listen on.")
@@ -161,7 +186,7 @@ class Settings:
         "EXEMPLAR_PROPAGATE_PERCENT",
         100.0,
         _percent,
-        "How much of each cluster gets its label: the closest so many per cent.",
+        "With EXEMPLAR_PROPAGATION=clusters: how much of a cluster gets its label, the closest so many per cent.",
     )
     batch_size: int = _setting(
         "EXEMPLAR_BATCH_SIZE",
@@ -169,15 +194,45 @@ class Settings:
         _batch,
         "Length of the queue: so many tasks at most have a score below zero. At least 50 is wise.",
     )
+    propagation: str = _setting(
+        "EXEMPLAR_PROPAGATION",
+        "graph",
+        _one_of(PROPAGATIONS),
+        "How answers spread: `" + "`, `".join(PROPAGATIONS) + "`.",
+    )
+    queue: str = _setting(
+        "EXEMPLAR_QUEUE", "herding", _one_of(QUEUES), "Which tasks are asked next: `" + "`, `".join(QUEUES) + "`."
+    )
+    classifier: str = _setting(
+        "EXEMPLAR_CLASSIFIER",
+        "neighbors",
+        _one_of(CLASSIFIERS),
+        "What answers for tasks outside the pool: `" + "`, `".join(CLASSIFIERS) + "`.",
+    )
+    audit_share: float = _setting(
+        "EXEMPLAR_AUDIT_SHARE",
+        4.0,
+        _share,
+        "Per cent of the queue that are audits: drawn at random, shown without pre-annotation, and what the "
+        "accuracy is estimated from. 0: none.",
+    )
     debounce: float = _setting(
-        "EXEMPLAR_DEBOUNCE", 0.3, _seconds, "Seconds without a further webhook before a refresh starts."
+        "EXEMPLAR_DEBOUNCE", 0.2, _seconds, "Seconds without a further webhook before a refresh starts."
     )
     poll: float = _setting(
         "EXEMPLAR_POLL", 60.0, _seconds, "Seconds between two looks at Label Studio when no webhook arrives."
     )
 
 
-PER_PROJECT = ("n_clusters", "propagate_percent", "batch_size")
+PER_PROJECT = (
+    "propagation",
+    "queue",
+    "classifier",
+    "n_clusters",
+    "propagate_percent",
+    "batch_size",
+    "audit_share",
+)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:

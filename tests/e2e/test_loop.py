@@ -78,8 +78,17 @@ def labelled(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Labelled]:
     """1 400 digits, fifty labels by two annotators at once, our backend away for some of them."""
-    # Polling often, so that a write in every poll would show; the webhooks do the work.
-    environment = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token, "EXEMPLAR_POLL": "5"}
+    environment = {
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.token,
+        # Often, so that a write in every poll would show; the webhooks do the work.
+        "EXEMPLAR_POLL": "5",
+        # The textbook's methods, whose queue is known beforehand.
+        "EXEMPLAR_PROPAGATION": "clusters",
+        "EXEMPLAR_QUEUE": "representatives",
+        "EXEMPLAR_CLASSIFIER": "logistic",
+        "EXEMPLAR_AUDIT_SHARE": "0",
+    }
     backend = Backend(free_port(9290), tmp_path_factory.mktemp("loop"), environment)
     with ExitStack() as ended:
         backend.start()

@@ -167,8 +167,9 @@ def truth(task: Json) -> str:
 
 def by_size_and_centre(snapshot: Snapshot) -> list[int]:
     """Return each cluster's task nearest to its centre, biggest cluster first, from the definition."""
-    ids, distances = snapshot.clustering.cluster_ids, snapshot.clustering.distances
-    clusters = sorted(range(len(snapshot.clustering.centers)), key=lambda c: (-np.count_nonzero(ids == c), c))
+    found = snapshot.geometry.clustering
+    ids, distances = found.cluster_ids, found.distances
+    clusters = sorted(range(len(found.centers)), key=lambda c: (-np.count_nonzero(ids == c), c))
     nearest = [min(np.flatnonzero(ids == c), key=lambda row: distances[row]) for c in clusters if c in ids]
     return [int(snapshot.task_ids[row]) for row in nearest]
 
@@ -210,7 +211,14 @@ def make_flow(
 
     def make(**changes: Any) -> Flow:
         settings = Settings(
-            label_studio_url=studio.url, label_studio_api_key=Secret(TOKEN), model_dir=tmp_path / "models"
+            label_studio_url=studio.url,
+            label_studio_api_key=Secret(TOKEN),
+            model_dir=tmp_path / "models",
+            # The textbook's methods: what they do can be told from the clusters alone.
+            propagation="clusters",
+            queue="representatives",
+            classifier="logistic",
+            audit_share=0.0,
         )
         settings = replace(settings, **changes)
         switch.app = create_app(settings)

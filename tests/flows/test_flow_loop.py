@@ -62,13 +62,13 @@ def test_a_clusters_answer_is_its_members_pre_annotation(flow: Flow) -> None:
     snapshot, rows = flow.snapshot(project), flow.rows(project)
     tasks = {task["id"]: task for task in flow.studio.state.tasks_of(project["id"])}
     answers = {
-        int(snapshot.clustering.cluster_ids[row]): truth(tasks[int(task_id)])
+        int(snapshot.geometry.clustering.cluster_ids[row]): truth(tasks[int(task_id)])
         for row, task_id in enumerate(snapshot.task_ids)
         if tasks[int(task_id)]["is_labeled"]
     }
     for row, task_id in enumerate(snapshot.task_ids):
         if not tasks[int(task_id)]["is_labeled"]:
-            assert said(rows[int(task_id)]) == answers[int(snapshot.clustering.cluster_ids[row])]
+            assert said(rows[int(task_id)]) == answers[int(snapshot.geometry.clustering.cluster_ids[row])]
 
 
 def test_with_every_cluster_labelled_the_least_certain_is_asked_next(flow: Flow) -> None:

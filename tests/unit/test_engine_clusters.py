@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from exemplar.engine import assign, cluster, default_n_clusters
-from exemplar.engine.clusters import FULL_KMEANS_UP_TO
+from exemplar.engine import assign, cluster, clusters, default_n_clusters
 from exemplar.errors import InputError
 
 # Whole numbers: their distances are exact, so that a property fails for a reason and not for a rounding.
@@ -139,12 +138,118 @@ def test_nearest_centre_is_found_far_from_the_origin_too() -> None:
     assert (ids.tolist(), distances.tolist()) == ([0, 1], [0, 0])
 
 
-def test_a_pool_too_large_for_full_k_means_is_cut_the_same_way_each_time() -> None:
-    X = np.random.default_rng(0).random((FULL_KMEANS_UP_TO + 1, 2), np.float32)
-    one, two = (cluster(X, n_clusters=10, random_state=3) for _ in range(2))
+# ── Nearest centres where float32 has few digits left ─────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("far", [1e3, 1e4, 1e5])
+def test_near_centres_are_told_apart_in_groups_that_are_far_apart(far: float) -> None:
+    centers = np.float32([[-far, 0], [-far, 1], [far, 0], [far, 1]])
+    X = centers + np.float32([0, 0.25])
+    ids, distances = assign(X, centers)
+    assert (ids.tolist(), distances.tolist()) == ([0, 1, 2, 3], [0.25] * 4)
+
+
+def test_a_task_on_its_centre_has_no_distance() -> None:
+    X = np.random.default_rng(0).standard_normal((3000, 100), np.float32)
+    ids, distances = assign(X, X[:50] * 1)
+    assert ids[:50].tolist() == [*range(50)]
+    assert not distances[:50].any()
+    assert (distances[50:] > 5).all()
+
+
+def test_distances_are_exact_to_float32_in_tight_and_in_loose_clusters() -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((40, 200))
+    for radius in (1e-4, 1e-2, 0.1, 0.3, 1, 10):
+        X = np.float32(np.repeat(centers, 5, axis=0) + radius * rng.standard_normal((200, 200)))
+        ids, distances = assign(X, np.float32(centers))
+        expected_ids, expected = nearest(X, np.float32(centers))
+        np.testing.assert_array_equal(ids, expected_ids)
+        np.testing.assert_allclose(distances, expected, rtol=2e-5)
+
+
+# ── Large pools: k-means of our own ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any pool is a large one, and its sample a small one."""
+    monkeypatch.setattr(clusters, "FULL_KMEANS_UP_TO", 0)
+    monkeypatch.setattr(clusters, "CHUNK", 7)
+    monkeypatch.setattr(clusters, "SAMPLE_PER_CLUSTER", 4)
+    monkeypatch.setattr(clusters, "SEEDING_PER_CLUSTER", 2)
+    monkeypatch.setattr(clusters, "MIN_SAMPLE", 4)
+    monkeypatch.setattr(clusters, "MIN_SEEDING", 2)
+
+
+SAME_FIXTURE = [HealthCheck.function_scoped_fixture]
+
+
+@pytest.mark.usefixtures("large")
+@settings(max_examples=60, deadline=None, suppress_health_check=SAME_FIXTURE)
+@given(POOLS, st.integers(1, 40), st.integers(0, 1000))
+def test_large_pools_are_cut_into_as_many_clusters_none_of_them_empty(
+    X: np.ndarray, n_clusters: int, seed: int
+) -> None:
+    found = cluster(X, n_clusters=n_clusters, random_state=seed)
+    expected = min(n_clusters, len(np.unique(X, axis=0)))
+    assert len(found.centers) == expected == len(np.unique(found.cluster_ids))
+    np.testing.assert_allclose(found.distances, nearest(X, found.centers)[1], atol=1e-3)
+
+
+@pytest.mark.usefixtures("large")
+@settings(max_examples=30, deadline=None, suppress_health_check=SAME_FIXTURE)
+@given(POOLS, st.integers(1, 10), st.integers(0, 1000))
+def test_large_pools_are_cut_the_same_way_each_time(X: np.ndarray, n_clusters: int, seed: int) -> None:
+    one, two = (cluster(X, n_clusters=n_clusters, random_state=seed) for _ in range(2))
     assert one.centers.tobytes() == two.centers.tobytes()
-    np.testing.assert_array_equal(one.cluster_ids, two.cluster_ids)
-    assert len(np.unique(one.cluster_ids)) == 10
+    assert one.cluster_ids.tobytes() == two.cluster_ids.tobytes()
+    assert one.distances.tobytes() == two.distances.tobytes()
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).standard_normal((clusters.FULL_KMEANS_UP_TO + 1, 5), np.float32)
+    found = []
+    for n_threads in (1, 2, 3):
+        monkeypatch.setattr(clusters, "N_THREADS", n_threads)
+        found.append(cluster(X, n_clusters=20, random_state=3))
+    assert len({one.centers.tobytes() for one in found}) == len({one.distances.tobytes() for one in found}) == 1
+
+
+def test_large_pools_are_cut_as_tightly_as_scikit_learn_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "FULL_KMEANS_UP_TO", 0)
+    X = load_digits().data.astype(np.float32)
+    ours = [np.square(cluster(X, n_clusters=50, random_state=seed).distances).sum() for seed in range(3)]
+    theirs = [KMeans(50, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(3)]
+    assert np.mean(ours) <= 1.02 * np.mean(theirs)
+
+
+def test_groups_of_any_size_are_found_and_their_means_are_the_centres() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.array([20_000, 3000, 500, 100, 50])
+    groups = rng.permutation(np.repeat(np.arange(5), sizes))
+    X = np.float32(1000 + 100 * np.eye(5)[groups] + rng.standard_normal((len(groups), 5)))
+    found = cluster(X, n_clusters=5)
+    assert sorted(np.bincount(found.cluster_ids)) == sorted(sizes)
+    means = [X[found.cluster_ids == i].mean(axis=0, dtype=float) for i in range(5)]
+    np.testing.assert_allclose(found.centers, means, rtol=1e-6)
+
+
+def test_rare_tasks_among_copies_of_one_are_found_though_no_sample_holds_them() -> None:
+    X = np.zeros((150_000, 2), np.float32)
+    X[[5, 50_000, 149_999]] = [[1, 0], [0, 1], [5, 5]]
+    found = cluster(X, n_clusters=10)
+    centers = found.centers[np.argsort(found.centers @ [1, 2])]
+    np.testing.assert_allclose(centers, [[0, 0], [1, 0], [0, 1], [5, 5]], atol=1e-6)
+    assert found.distances.max() < 1e-6
+
+
+def test_copies_of_one_task_are_one_cluster_in_a_large_pool_too() -> None:
+    X = np.full((clusters.FULL_KMEANS_UP_TO + 1, 3), 0.1, np.float32)
+    X[::2, 0], X[1::2, 0] = 0.0, -0.0
+    found = cluster(X, n_clusters=7)
+    assert found.centers.tolist() == X[:1].tolist()
+    assert not found.distances.any()
 
 
 # ── Degenerate input ─────────────────────────────────────────────────────────────────────────────────────
@@ -177,3 +282,33 @@ def test_what_is_no_matrix_is_refused_with_its_shape(shape: tuple[int, ...]) -> 
     with pytest.raises(InputError) as refused:
         cluster(np.zeros(shape, np.float32), n_clusters=2)
     assert str(shape) in str(refused.value)
+
+
+def test_fewer_than_one_cluster_are_refused() -> None:
+    with pytest.raises(InputError, match="n_clusters is 0: expected at least 1"):
+        cluster(np.ones((3, 1), np.float32), n_clusters=0)
+
+
+@pytest.mark.parametrize(("n_tasks", "n_features", "n_centers"), [(1, 1, 1), (1, 50, 3), (3, 5000, 2), (9, 2, 1)])
+def test_tasks_are_assigned_whatever_there_is_more_of(n_tasks: int, n_features: int, n_centers: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n_tasks, n_features), np.float32)
+    centers = rng.standard_normal((n_centers, n_features), np.float32)
+    ids, distances = assign(X, centers)
+    expected_ids, expected_distances = nearest(X, centers)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(distances, expected_distances, rtol=1e-5)
+    assert (ids.dtype, distances.dtype) == ("int32", "float32")
+
+
+def test_no_task_is_assigned_to_nothing() -> None:
+    ids, distances = assign(np.empty((0, 2), np.float32), np.ones((3, 2), np.float32))
+    assert (ids.shape, ids.dtype, distances.shape, distances.dtype) == ((0,), "int32", (0,), "float32")
+
+
+@pytest.mark.parametrize(("X", "centers"), [((4, 3), (2, 2)), ((4, 3), (0, 3)), ((3,), (2, 3)), ((4, 3), (3,))])
+def test_tasks_and_centres_that_do_not_fit_are_refused(X: tuple[int, ...], centers: tuple[int, ...]) -> None:
+    with pytest.raises(InputError) as refused:
+        assign(np.zeros(X, np.float32), np.zeros(centers, np.float32))
+    assert str(X) in str(refused.value)
+    assert str(centers) in str(refused.value)

@@ -5,10 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exemplar.engine import UNLABELED, Clustering, closest, propagate
+from exemplar.engine import (
+    PROPAGATIONS,
+    UNLABELED,
+    Clustering,
+    Geometry,
+    closest,
+    cluster_shares,
+    node_shares,
+    propagate,
+    survey,
+)
 from exemplar.errors import InputError
 
 N_CLASSES = 3
+
+
+def shares_of(y: np.ndarray, n_classes: int) -> np.ndarray:
+    shares = np.zeros((len(y), n_classes), np.float32)
+    shares[y != UNLABELED, y[y != UNLABELED]] = 1
+    return shares
+
+
+def spread(pool: Clustering, y: np.ndarray, *, n_classes: int, percent: float = 100) -> np.ndarray:
+    return cluster_shares(pool, shares_of(y, n_classes), percent=percent)
 
 
 def clustering(cluster_ids: list[int], distances: list[float], n_clusters: int | None = None) -> Clustering:
@@ -37,27 +57,27 @@ POOL = clustering([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
 
 
 def test_an_answer_reaches_its_whole_cluster_and_no_other() -> None:
-    spread = propagate(POOL, np.array([-1, -1, -1, 1, -1]), n_classes=2)
-    assert spread.tolist() == [[0, 1]] * 4 + [[0, 0]]
+    found = spread(POOL, np.array([-1, -1, -1, 1, -1]), n_classes=2)
+    assert found.tolist() == [[0, 1]] * 4 + [[0, 0]]
 
 
 def test_answers_that_differ_share_the_rest_of_the_cluster() -> None:
-    spread = propagate(POOL, np.array([0, 0, 1, -1, -1]), n_classes=2)
-    np.testing.assert_allclose(spread, [[1, 0], [1, 0], [0, 1], [2 / 3, 1 / 3], [0, 0]], rtol=1e-6)
+    found = spread(POOL, np.array([0, 0, 1, -1, -1]), n_classes=2)
+    np.testing.assert_allclose(found, [[1, 0], [1, 0], [0, 1], [2 / 3, 1 / 3], [0, 0]], rtol=1e-6)
 
 
 def test_only_the_closest_part_gets_the_label() -> None:
-    spread = propagate(POOL, np.array([1, -1, -1, -1, -1]), n_classes=2, percent=50)
-    assert spread[:, 1].tolist() == [1, 1, 0, 0, 0]
+    found = spread(POOL, np.array([1, -1, -1, -1, -1]), n_classes=2, percent=50)
+    assert found[:, 1].tolist() == [1, 1, 0, 0, 0]
 
 
 def test_an_answer_far_out_counts_all_the_same() -> None:
-    spread = propagate(POOL, np.array([-1, -1, -1, 1, -1]), n_classes=2, percent=50)
-    assert spread[:, 1].tolist() == [1, 1, 0, 1, 0]
+    found = spread(POOL, np.array([-1, -1, -1, 1, -1]), n_classes=2, percent=50)
+    assert found[:, 1].tolist() == [1, 1, 0, 1, 0]
 
 
 def test_without_answers_nothing_is_known() -> None:
-    assert not propagate(POOL, np.full(5, UNLABELED), n_classes=2).any()
+    assert not spread(POOL, np.full(5, UNLABELED), n_classes=2).any()
 
 
 # ── Properties ───────────────────────────────────────────────────────────────────────────────────────────
@@ -65,22 +85,22 @@ def test_without_answers_nothing_is_known() -> None:
 
 @given(answered_pools(), percents)
 def test_distributions_sum_to_one_or_are_zero(pool: tuple, percent: float) -> None:
-    sums = propagate(*pool, n_classes=N_CLASSES, percent=percent).sum(axis=1)
+    sums = spread(*pool, n_classes=N_CLASSES, percent=percent).sum(axis=1)
     assert (np.isclose(sums, 1, atol=1e-6) | (sums == 0)).all()
 
 
 @given(answered_pools(), percents)
 def test_an_answered_task_keeps_its_own_answer(pool: tuple, percent: float) -> None:
     _, y = pool
-    spread = propagate(*pool, n_classes=N_CLASSES, percent=percent)
+    found = spread(*pool, n_classes=N_CLASSES, percent=percent)
     answered = y != UNLABELED
-    np.testing.assert_array_equal(spread[answered], np.eye(N_CLASSES)[y[answered]])
+    np.testing.assert_array_equal(found[answered], np.eye(N_CLASSES)[y[answered]])
 
 
 @given(answered_pools())
 def test_all_of_a_cluster_with_an_answer_is_reached_and_nobody_else(pool: tuple) -> None:
     found, y = pool
-    reached = propagate(found, y, n_classes=N_CLASSES).any(axis=1)
+    reached = spread(found, y, n_classes=N_CLASSES).any(axis=1)
     np.testing.assert_array_equal(reached, np.isin(found.cluster_ids, found.cluster_ids[y != UNLABELED]))
 
 
@@ -105,8 +125,8 @@ def test_the_order_of_the_tasks_does_not_matter(pool: tuple, percent: float, ran
     order = np.array(random.sample(range(len(y)), len(y)))  # type: ignore[attr-defined]
     permuted = Clustering(found.centers, found.cluster_ids[order], found.distances[order])
     np.testing.assert_array_equal(
-        propagate(permuted, y[order], n_classes=N_CLASSES, percent=percent),
-        propagate(found, y, n_classes=N_CLASSES, percent=percent)[order],
+        spread(permuted, y[order], n_classes=N_CLASSES, percent=percent),
+        spread(found, y, n_classes=N_CLASSES, percent=percent)[order],
     )
 
 
@@ -115,7 +135,7 @@ def test_renaming_the_classes_renames_the_columns(pool: tuple, names: list[int])
     found, y = pool
     renamed = np.where(y == UNLABELED, UNLABELED, np.array(names)[y])
     np.testing.assert_array_equal(
-        propagate(found, renamed, n_classes=N_CLASSES)[:, names], propagate(found, y, n_classes=N_CLASSES)
+        spread(found, renamed, n_classes=N_CLASSES)[:, names], spread(found, y, n_classes=N_CLASSES)
     )
 
 
@@ -123,16 +143,91 @@ def test_renaming_the_classes_renames_the_columns(pool: tuple, names: list[int])
 
 
 def test_one_task() -> None:
-    assert propagate(clustering([0], [0]), np.array([0]), n_classes=1).tolist() == [[1]]
+    assert spread(clustering([0], [0]), np.array([0]), n_classes=1).tolist() == [[1]]
 
 
-@pytest.mark.parametrize("y", [[0], [0] * 6, [[0] * 5]], ids=["short", "long", "2-d"])
-def test_answers_that_do_not_fit_the_pool_are_refused(y: list[int]) -> None:
-    with pytest.raises(InputError, match=r"shape .*expected \(5,\)"):
-        propagate(POOL, np.array(y), n_classes=2)
+# ── Over the whole pool, by every method ──────────────────────────────────────────────────────────────────
+
+GROUPS = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32) + np.repeat([[0], [9], [18]], 20, axis=0)
+TRUTH = np.repeat([0, 1, 2], 20)
 
 
-@pytest.mark.parametrize("wrong", [2, -2])
-def test_a_class_outside_the_classes_is_refused(wrong: int) -> None:
-    with pytest.raises(InputError, match=str(wrong)):
-        propagate(POOL, np.array([0, -1, wrong, -1, -1]), n_classes=2)
+def answered(rows: list[int], y: np.ndarray = TRUTH) -> np.ndarray:
+    said = np.full(len(y), UNLABELED)
+    said[rows] = y[rows]
+    return shares_of(said, N_CLASSES)
+
+
+@pytest.fixture(scope="module")
+def groups() -> Geometry:
+    return survey(GROUPS, n_clusters=3)
+
+
+@pytest.mark.parametrize("method", PROPAGATIONS)
+def test_three_groups_take_the_answers_of_their_members(method: str, groups: Geometry) -> None:
+    scores = propagate(groups, answered([0, 1, 25, 26, 50, 51]), method=method)
+    assert (scores.argmax(axis=1) == TRUTH).mean() > 0.95
+    assert (scores.dtype, scores.shape) == (np.float32, (60, N_CLASSES))
+
+
+@pytest.mark.parametrize("method", PROPAGATIONS)
+def test_one_class_spreads_nothing_else(method: str, groups: Geometry) -> None:
+    scores = propagate(groups, answered([3]), method=method)
+    assert scores[:, 0].any()
+    assert not scores[:, 1:].any()
+
+
+@pytest.mark.parametrize("method", PROPAGATIONS)
+def test_without_answers_no_method_knows_anything(method: str, groups: Geometry) -> None:
+    assert not propagate(groups, np.zeros((60, 2), np.float32), method=method).any()
+
+
+@pytest.mark.parametrize("method", PROPAGATIONS)
+def test_one_task_knows_itself(method: str) -> None:
+    assert propagate(survey(np.ones((1, 2))), np.float32([[0, 1]]), method=method).argmax() == 1
+
+
+@pytest.mark.parametrize("method", PROPAGATIONS)
+def test_a_pool_of_equal_tasks_is_of_one_class(method: str) -> None:
+    shares = np.zeros((5, 2), np.float32)
+    shares[2, 1] = 1
+    assert propagate(survey(np.ones((5, 3))), shares, method=method).argmax(axis=1).tolist() == [1] * 5
+
+
+def test_duplicates_share_their_answers() -> None:
+    pool = survey(np.float32([[0], [0], [0], [5], [6], [7]]), n_clusters=2)
+    by_node = node_shares(pool, np.float32([[1, 0], [0, 1], [0, 0], [0, 1], [0, 0], [0, 0]]))
+    np.testing.assert_allclose(by_node[pool.graph.node_of[2]], [0.5, 0.5])
+    scores = propagate(pool, np.float32([[1, 0], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0]]))
+    assert scores[2].argmax() == 0
+
+
+def test_where_the_graph_leads_to_no_answer_the_nearest_has_the_word() -> None:
+    X = np.concatenate([np.arange(20.0), 1000 + np.arange(20.0)])[:, None].astype(np.float32)
+    shares = np.zeros((40, 2), np.float32)
+    shares[5, 1] = 1
+    scores = propagate(survey(X, n_clusters=2), shares)
+    assert (scores.argmax(axis=1) == 1).all()
+    assert scores[20:, 1].max() < scores[:20, 1].min()
+
+
+# ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "shares", [np.zeros((59, 2)), np.zeros(60), np.zeros((60, 0))], ids=["short", "1-d", "no class"]
+)
+def test_shares_that_do_not_fit_the_pool_are_refused(shares: np.ndarray, groups: Geometry) -> None:
+    with pytest.raises(InputError, match=r"shape .*expected \(60, n_classes\)"):
+        propagate(groups, shares)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.5])
+def test_shares_that_are_none_are_refused(wrong: float, groups: Geometry) -> None:
+    with pytest.raises(InputError, match="expected finite shares"):
+        propagate(groups, np.full((60, 2), wrong))
+
+
+def test_an_unknown_method_is_named(groups: Geometry) -> None:
+    with pytest.raises(InputError, match=r"magic.*graph, clusters"):
+        propagate(groups, np.zeros((60, 2)), method="magic")

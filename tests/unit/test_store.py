@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
-from exemplar.engine import cluster, fit_classifier
+from exemplar.engine import Checkpoint, empty_columns, fit_classifier, survey
 from exemplar.errors import UnknownProjectError
 from exemplar.features.texts import fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
+from exemplar.store.arrays import GEOMETRY, arrays_of
 from exemplar.store.home import Home
-from exemplar.store.project_store import KEPT_SNAPSHOTS, Connection, Done, ProjectStore, Status
+from exemplar.store.project_store import KEPT_SNAPSHOTS, AuditEntry, Connection, Done, ProjectStore, Status
 from exemplar.store.snapshot import Facts, Snapshot
 
 LABELING = Labeling("animal", "txt", "review", "text", ("cat", "dög"))
@@ -44,18 +46,23 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             n_tasks=5,
             n_answered=1,
             n_pre_annotated=4,
+            temperature=0.5,
+            honesty={"leave_one_out": 0.5},
         ),
         tasks=(
             *(Task(10 + i, f"digest{i}", text, (annotation,)) for i, text in enumerate(TEXTS)),
             Task(99, "x", None, ()),
         ),
         task_ids=np.arange(10, 14),
-        X=X,
-        clustering=cluster(X, n_clusters=2),
+        geometry=survey(X, n_clusters=2),
+        distributions=np.float32([[1, 0], [0.75, 0.25], [0, 1], [0, 0]]),
+        columns=empty_columns(),
         classifier=fit_classifier(X, np.arange(len(X)) % 2),
         text_model=TEXT_MODEL,
         choices=np.int32([0, 0, 1, -1]),
         scores=np.array([1.0, 0.25, -1.0, np.nan]),
+        blind=np.array([2]),
+        checkpoints=(Checkpoint(20, np.array([1, 0]), 0.5), Checkpoint(40, np.array([1, 1]), 0.75)),
     )
     return replace(whole, **changes)
 
@@ -85,12 +92,15 @@ def test_a_snapshot_comes_back_as_it_was(store: ProjectStore) -> None:
     assert loaded.text_model.terms == saved.text_model.terms
     for one, two in [
         (loaded.task_ids, saved.task_ids),
-        (loaded.X, saved.X),
+        (loaded.distributions, saved.distributions),
+        (loaded.blind, saved.blind),
         (loaded.choices, saved.choices),
         (loaded.scores, saved.scores),
-        (loaded.clustering.centers, saved.clustering.centers),
-        (loaded.clustering.cluster_ids, saved.clustering.cluster_ids),
-        (loaded.clustering.distances, saved.clustering.distances),
+        *(
+            (arrays_of(loaded)[name], array)
+            for name, array in arrays_of(saved).items()
+            if name.startswith(("column_", "projection_")) or name in GEOMETRY
+        ),
         (loaded.classifier.coef, saved.classifier.coef),
         (loaded.classifier.intercept, saved.classifier.intercept),
         (loaded.classifier.classes, saved.classifier.classes),
@@ -114,7 +124,7 @@ def test_the_facts_can_be_read_alone(store: ProjectStore) -> None:
 def test_a_loaded_snapshot_cannot_be_changed(store: ProjectStore) -> None:
     store.save(snapshot())
     with pytest.raises(ValueError, match="read-only"):
-        store.current().X[0] = 0
+        store.current().geometry.X[0] = 0
 
 
 def test_what_was_loaded_stays_readable_when_its_files_are_pruned(store: ProjectStore) -> None:
@@ -122,7 +132,7 @@ def test_what_was_loaded_stays_readable_when_its_files_are_pruned(store: Project
     loaded = store.current()
     for number in range(2, 2 + KEPT_SNAPSHOTS):
         store.save(snapshot(number, other_features(number)))
-    np.testing.assert_array_equal(loaded.X, snapshot().X)
+    np.testing.assert_array_equal(loaded.geometry.X, snapshot().geometry.X)
 
 
 def test_rows_are_found_by_task_id() -> None:
@@ -141,7 +151,7 @@ def test_parts_of_the_same_bytes_and_another_shape_are_not_mixed_up(store: Proje
     zeros = np.zeros((4, 2), np.float32)
     store.save(snapshot(1, classifier=None, text_model=None, X=zeros))
     store.save(snapshot(2, classifier=None, text_model=None, X=zeros.reshape(2, 4)))
-    assert store.current().X.shape == (2, 4)
+    assert store.current().geometry.X.shape == (2, 4)
 
 
 def test_the_number_goes_on(store: ProjectStore) -> None:
@@ -154,7 +164,7 @@ def test_a_snapshot_is_never_overwritten(store: ProjectStore) -> None:
     store.save(snapshot(1))
     with pytest.raises(OSError):
         store.save(snapshot(1, other_features(0)))
-    np.testing.assert_array_equal(store.current().X, snapshot().X)
+    np.testing.assert_array_equal(store.current().geometry.X, snapshot().geometry.X)
 
 
 @pytest.mark.parametrize("at_file", range(6))
@@ -174,7 +184,7 @@ def test_a_full_disk_leaves_the_old_snapshot_and_no_draft(
         patch.setattr(np, "save", save_until_full)
         store.save(snapshot(2, other_features(0)))
     assert store.current().facts.number == 1
-    np.testing.assert_array_equal(store.current().X, snapshot().X)
+    np.testing.assert_array_equal(store.current().geometry.X, snapshot().geometry.X)
     assert [name for name in files(store.folder) if "draft" in name] == []
     store.save(snapshot(2, other_features(0)))
     assert store.current().facts.number == 2
@@ -192,7 +202,7 @@ def test_broken_facts_are_no_snapshot_and_a_warning(
     assert "Snapshot 000005 of 1.100 cannot be read and is rebuilt" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["facts.json", "tasks.json", "terms.json", "scores.npy", "coef.npy"])
+@pytest.mark.parametrize("name", ["facts.json", "annotations.json", "terms.json", "scores.npy", "coef.npy"])
 @pytest.mark.parametrize("left", [0, 0.5], ids=["nothing left", "half left"])
 def test_a_file_that_a_crash_spoilt_is_no_snapshot(store: ProjectStore, name: str, left: float) -> None:
     store.save(snapshot())
@@ -201,7 +211,7 @@ def test_a_file_that_a_crash_spoilt_is_no_snapshot(store: ProjectStore, name: st
     assert store.current() is None
 
 
-@pytest.mark.parametrize("name", ["facts.json", "tasks.json", "scores.npy"])
+@pytest.mark.parametrize("name", ["facts.json", "annotations.json", "scores.npy"])
 def test_a_file_that_is_missing_is_no_snapshot(store: ProjectStore, name: str) -> None:
     store.save(snapshot())
     (store.folder / "snapshots/000001" / name).unlink()
@@ -218,7 +228,7 @@ def test_a_part_that_a_crash_spoilt_is_made_anew_by_the_next_save(store: Project
             os.truncate(part, 0 if how == "empty" else part.stat().st_size - 4)
     assert store.current() is None
     store.save(snapshot(2))
-    np.testing.assert_array_equal(store.current().X, snapshot().X)
+    np.testing.assert_array_equal(store.current().geometry.X, snapshot().geometry.X)
 
 
 @pytest.mark.parametrize("name", ["000009", "", "\n"])
@@ -233,7 +243,7 @@ def test_rollback_is_moving_the_pointer(store: ProjectStore) -> None:
     store.save(snapshot(1))
     store.save(snapshot(2, other_features(0)))
     (store.folder / "CURRENT").write_text("000001")
-    np.testing.assert_array_equal(store.current().X, snapshot().X)
+    np.testing.assert_array_equal(store.current().geometry.X, snapshot().geometry.X)
 
 
 def test_old_snapshots_and_unused_parts_go(store: ProjectStore) -> None:
@@ -242,7 +252,8 @@ def test_old_snapshots_and_unused_parts_go(store: ProjectStore) -> None:
     (store.folder / "snapshots/.draft-of-a-crash").mkdir()
     store.save(snapshot(7, other_features(6), text_model=None))
     assert sorted(path.name for path in (store.folder / "snapshots").iterdir()) == ["000005", "000006", "000007"]
-    assert len(files(store.folder / "parts")) == 2
+    kept = [orjson.loads(path.read_bytes())["parts"] for path in (store.folder / "snapshots").glob("*/facts.json")]
+    assert files(store.folder / "parts") == sorted({name for parts in kept for name in parts.values()})
 
 
 def test_the_millionth_snapshot_is_the_newest(store: ProjectStore) -> None:
@@ -436,3 +447,45 @@ def test_strangers_are_counted_even_without_a_folder(tmp_path: Path) -> None:
     home.note_stranger()
     home.note_stranger()
     assert home.strangers() == 2
+
+
+# ── The audit log ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def entry(task: int) -> AuditEntry:
+    return AuditEntry(kind="frozen", task=task, choice=1, confidence=0.75, generation=1, snapshot=2, at=3.5)
+
+
+def test_the_audit_log_is_appended_to_and_read_back(store: ProjectStore) -> None:
+    store.folder.mkdir(parents=True)
+    assert store.audit_log() == []
+    store.append_audits([entry(1), entry(2)])
+    store.append_audits([entry(3)])
+    assert store.audit_log() == [entry(1), entry(2), entry(3)]
+
+
+def test_a_line_that_a_crash_cut_short_spoils_no_other(store: ProjectStore) -> None:
+    store.folder.mkdir(parents=True)
+    store.append_audits([entry(1), entry(2)])
+    log = store.folder / "audit.jsonl"
+    os.truncate(log, log.stat().st_size - 9)
+    store.append_audits([entry(3)])
+    assert store.audit_log() == [entry(1), entry(3)]
+
+
+# ── What readers keep ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_snapshots_of_the_same_pool_share_their_geometry_in_memory_too(store: ProjectStore) -> None:
+    store.save(snapshot(1))
+    first = store.current()
+    store.save(replace(first, facts=replace(first.facts, number=2), scores=np.zeros(4)))
+    assert store.current().geometry is first.geometry
+    assert store.current().scores.tolist() == [0] * 4
+
+
+def test_annotations_do_not_leak_from_one_snapshot_to_the_next(store: ProjectStore) -> None:
+    store.save(snapshot(1))
+    bare = tuple(replace(task, annotations=()) for task in snapshot().tasks)
+    store.save(snapshot(2, tasks=bare))
+    assert store.current().tasks == bare

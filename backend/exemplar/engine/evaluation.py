@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from exemplar.engine.classifier import fit_classifier
 from exemplar.engine.clusters import cluster
-from exemplar.engine.propagation import UNLABELED, propagate
+from exemplar.engine.propagation import cluster_shares
 from exemplar.engine.selection import representatives
 
 
@@ -63,11 +63,11 @@ def _ladder_of_one_seed(
     pool = cluster(X, n_clusters=n_clusters, random_state=seed)
     nobody = np.zeros(len(X), bool)
     asked = representatives(pool, askable=~nobody, settled=nobody)
-    answers = np.full(len(X), UNLABELED)
-    answers[asked] = y[asked]
+    answers = np.zeros((len(X), n_classes), np.float32)
+    answers[asked, y[asked]] = 1
 
     def propagated(percent: float) -> float:
-        spread = propagate(pool, answers, n_classes=n_classes, percent=percent)
+        spread = cluster_shares(pool, answers, percent=percent)
         known = spread.any(axis=1)
         return accuracy(X[known], spread[known].argmax(axis=1))
 

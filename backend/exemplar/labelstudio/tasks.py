@@ -40,16 +40,24 @@ class Task:
 
     def answer(self, labeling: Labeling) -> int:
         """Return the class index that most annotators gave; on a tie, the latest of these; -1 for none."""
-        said = [
-            labeling.class_index(annotation.result)
-            for annotation in self.annotations
-            if not annotation.cancelled and not annotation.unseen
-        ]
-        votes = Counter(class_index for class_index in said if class_index >= 0)
-        if not votes:
+        said = self._said(labeling)
+        if not said:
             return -1
+        votes = Counter(said)
         most = max(votes.values())
         return next(class_index for class_index in reversed(said) if votes[class_index] == most)
+
+    def votes(self, labeling: Labeling) -> list[int]:
+        """Return how many annotators gave each class."""
+        counts = [0] * len(labeling.classes)
+        for class_index in self._said(labeling):
+            counts[class_index] += 1
+        return counts
+
+    def _said(self, labeling: Labeling) -> list[int]:
+        """Return the classes that annotators gave, the latest last."""
+        evidence = [a for a in self.annotations if not a.cancelled and not a.unseen]
+        return [c for c in (labeling.class_index(annotation.result) for annotation in evidence) if c >= 0]
 
 
 def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:

@@ -1,5 +1,6 @@
-"""From answers to rows: propagation, classifier, queue. A pure function of its arguments."""
+"""From answers to rows: propagation, confidence, classifier, queue. A pure function of its arguments."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,49 @@ from numpy.typing import NDArray
 
 from exemplar.engine import (
     UNLABELED,
-    Clustering,
+    Columns,
+    Geometry,
     LinearClassifier,
+    calibrated,
+    empty_columns,
     fit_classifier,
+    fit_self_training,
+    fit_temperature,
+    leave_one_out,
+    neighbor_proba,
+    node_shares,
+    plan_queue,
     propagate,
-    representatives,
+    typical_mass,
 )
+from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.tasks import Task
+from exemplar.settings import Settings
+
+# The queue is planned anew after every so many annotations: in between its tasks keep their scores, so that an
+# annotation changes few rows in Label Studio.
+ROUND = 5
+# Once there is something to predict, all tasks have rows: a short queue does then, and changes fewer of them.
+QUEUE_AHEAD = 20
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What annotators said of the tasks of a pool.
+
+    Attributes
+    ----------
+    shares : float32 array of shape (n_tasks, n_classes)
+        The shares of the votes, zeros where nobody answered.
+    y : int array of shape (n_tasks,)
+        The class that most gave, UNLABELED where nobody answered.
+    annotated : int array of shape (n_annotated,)
+        The rows with an annotation, in the order of their first one: answered, skipped, accepted in bulk.
+    """
+
+    shares: NDArray[np.float32]
+    y: NDArray[np.intp]
+    annotated: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -20,73 +58,174 @@ class Learned:
     """What is known of each task of the pool; see ``Snapshot`` for the arrays."""
 
     classifier: LinearClassifier | None
+    distributions: NDArray[np.float32]
+    columns: Columns
+    temperature: float
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
+    blind: NDArray[np.int64]
+
+
+def read_answers(tasks: Sequence[Task], labeling: Labeling) -> Answers:
+    """Return what was said of some tasks, as arrays."""
+    shares = np.zeros((len(tasks), len(labeling.classes)), np.float32)
+    y = np.full(len(tasks), UNLABELED)
+    annotated = [row for row, task in enumerate(tasks) if task.annotations]
+    for row in annotated:
+        votes, y[row] = tasks[row].votes(labeling), tasks[row].answer(labeling)
+        shares[row] = np.array(votes) / max(sum(votes), 1)
+    annotated.sort(key=lambda row: tasks[row].annotations[0].id)
+    return Answers(shares, y, np.array(annotated, np.intp))
 
 
 def learn(
-    X: NDArray[np.float32],
-    clustering: Clustering,
-    y: NDArray[np.intp],
-    passed_over: NDArray[np.bool_],
+    geometry: Geometry,
+    answers: Answers,
+    settings: Settings,
     *,
-    n_classes: int,
-    percent: float,
-    batch_size: int,
+    audits: NDArray[np.intp],
+    frozen: NDArray[np.intp] | None = None,
+    columns: Columns | None = None,
 ) -> Learned:
-    """Spread the answers, learn from what they reach, and order what to ask next.
+    """Spread the answers, say how sure that is, learn from it, and order what to ask next.
 
     Parameters
     ----------
-    X : float32 array of shape (n_tasks, n_features)
-    clustering : Clustering
-    y : int array of shape (n_tasks,)
-        The answers, UNLABELED where there is none.
-    passed_over : bool array of shape (n_tasks,)
-        Tasks that were annotated without an answer (skipped): they are not asked first again.
-    n_classes : int
-    percent : float
-        How much of a cluster gets its label.
-    batch_size : int
-        The queue's length at most.
+    geometry : Geometry
+    answers : Answers
+    settings : Settings
+    audits : int array
+        The rows that are kept for audits, in the order in which they are asked.
+    frozen : int array, optional
+        Those whose prediction is written down already: they stay blind until they are annotated.
+    columns : Columns, optional
+        Those of an earlier snapshot with the same graph: only new answers cost a push.
     """
-    answered = y != UNLABELED
-    spread = propagate(clustering, y, n_classes=n_classes, percent=percent)
-    reached = spread.any(axis=1)
-    propagated = np.where(reached, spread.argmax(axis=1), UNLABELED)
-    classifier = fit_classifier(X[reached], propagated[reached])
-    choices, confidence = propagated, spread.max(axis=1)
-    if classifier is not None:
-        proba = classifier.predict_proba(X, n_classes=n_classes)
-        choices = np.where(reached, propagated, proba.argmax(axis=1))
-        # The share of the cluster's answers says nothing while it has one; the classifier's word does.
-        confidence = proba[np.arange(len(X)), choices]
-    scores = np.where((choices == UNLABELED) & ~passed_over, np.nan, confidence).astype(np.float64)
-    scores[answered] = 1.0
-    scores = np.round(scores, 6)
-    queue = representatives(
-        clustering,
-        askable=~answered & ~passed_over,
-        settled=answered,
-        n=batch_size,
-        # Once all tasks have a prediction, the least certain of them follow the representatives by their
-        # confidence; before that, a short queue would leave annotators without a task.
-        one_each=classifier is not None,
+    scores = propagate(geometry, answers.shares, method=settings.propagation, percent=settings.propagate_percent)
+    columns, temperature = _calibrate(geometry, answers, scores, columns or empty_columns())
+    distributions = _distributions(scores, answers, temperature if settings.propagation == "graph" else None)
+    classifier = _classifier(geometry, distributions, answers, settings)
+    choices, confidence = _choose(geometry, distributions, answers, classifier, settings)
+    queue, positions = plan(geometry, answers, settings, audits)
+    known = choices != UNLABELED
+    known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
+    row_scores = np.where(known, np.round(confidence, 6).astype(np.float64), np.nan)
+    row_scores[queue] = -1.0 / (1 + positions)
+    return Learned(
+        classifier=classifier,
+        distributions=distributions,
+        columns=columns,
+        temperature=temperature,
+        choices=choices.astype(np.int32),
+        scores=row_scores,
+        blind=np.union1d(queue[np.isin(queue, audits)], [] if frozen is None else frozen).astype(np.int64),
     )
-    scores[queue] = _queue_scores(clustering, queue)
-    return Learned(classifier, choices.astype(np.int32), scores)
 
 
-def _queue_scores(clustering: Clustering, queue: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return scores below zero that rise along the queue and stay as clusters before a task get their label.
+def plan(
+    geometry: Geometry, answers: Answers, settings: Settings, audits: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to ask next, and the position of each in the round's plan, which rises along them.
 
-    A score depends on the cluster's rank by size and on the task's turn in it, not on who else is queued,
-    so that an annotation changes as few rows in Label Studio as possible.
+    A plan is made from the first annotations, a whole number of rounds of them; what was annotated since is
+    struck out. Every so many annotations an audit has its turn, whatever the model thinks of it.
     """
-    n_clusters = len(clustering.centers)
-    cluster_ids = clustering.cluster_ids[queue]
-    sizes = np.bincount(clustering.cluster_ids, minlength=n_clusters)
-    ranks = np.empty(n_clusters, np.intp)
-    ranks[np.lexsort((np.arange(n_clusters), -sizes))] = np.arange(n_clusters)
-    turns = np.array([np.count_nonzero(cluster_ids[:i] == c) for i, c in enumerate(cluster_ids)], np.intp)
-    return -1.0 / (1 + turns * n_clusters + ranks[cluster_ids])
+    n_before = len(answers.annotated) // ROUND * ROUND
+    before, since = answers.annotated[:n_before], answers.annotated[n_before:]
+    labeled, askable = np.zeros(geometry.n_tasks, bool), np.ones(geometry.n_tasks, bool)
+    labeled[before] = answers.y[before] != UNLABELED
+    # The queue does not know of audits: one that does asks nothing near them, and without their own answers, which
+    # the estimate leaves out, there are holes that are nowhere else.
+    labeled[audits] = False
+    askable[before] = askable[audits] = False
+    shares = np.where(labeled[:, None], answers.shares, np.float32(0))
+    scores = propagate(geometry, shares, method=settings.propagation, percent=settings.propagate_percent)
+    ahead = min(settings.batch_size, QUEUE_AHEAD) if scores.any(axis=0).sum() > 1 else settings.batch_size
+    n = ahead + ROUND
+    strategic = plan_queue(geometry, scores, labeled=labeled, askable=askable, n=n, strategy=settings.queue)
+    waiting = audits[~np.isin(audits, before)]
+    # When all else is asked, audits are all that is left.
+    rows = (_with_audits(strategic, waiting, n_before, settings.audit_share) if askable.any() else waiting)[:n]
+    open_ = ~np.isin(rows, since)
+    positions = np.flatnonzero(open_)[:ahead]
+    return rows[positions], positions
+
+
+def _with_audits(rows: NDArray[np.intp], audits: NDArray[np.intp], n_before: int, share: float) -> NDArray[np.intp]:
+    """Give every (100 / share)-th annotation's turn to an audit."""
+    every = round(100 / share) if share else 0
+    waiting: list[int] = audits.tolist()
+    mixed: list[int] = []
+    for row in rows.tolist():
+        if every and waiting and (n_before + len(mixed) + 1) % every == 0:
+            mixed.append(waiting.pop(0))
+        mixed.append(row)
+    return np.array(mixed, np.intp)
+
+
+def _calibrate(
+    geometry: Geometry, answers: Answers, scores: NDArray[np.float32], columns: Columns
+) -> tuple[Columns, float]:
+    """Return the columns of the answered tasks, and the temperature that fits what they say of each other."""
+    Y = node_shares(geometry, answers.shares)
+    nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
+    columns = columns.updated(geometry.pusher, nodes)
+    q = leave_one_out(columns.among_labeled(), Y[nodes])
+    return columns, fit_temperature(q, Y[nodes].argmax(axis=1), typical_mass=typical_mass(scores))
+
+
+def _distributions(scores: NDArray[np.float32], answers: Answers, temperature: float | None) -> NDArray[np.float32]:
+    if temperature is None:
+        distributions = calibrated(scores, 1.0)
+    else:
+        distributions = calibrated(scores, temperature, typical_mass=typical_mass(scores))
+    distributions[~scores.any(axis=1)] = 0
+    answered = answers.y != UNLABELED
+    distributions[answered] = answers.shares[answered]
+    return distributions
+
+
+def _classifier(
+    geometry: Geometry, distributions: NDArray[np.float32], answers: Answers, settings: Settings
+) -> LinearClassifier | None:
+    if settings.classifier == "logistic":
+        reached = distributions.any(axis=1)
+        return fit_classifier(geometry.X[reached], distributions[reached].argmax(axis=1), C=None)
+    if settings.classifier == "self-training":
+        return fit_self_training(geometry.X, answers.y)
+    return None  # the pool's nearest tasks answer
+
+
+def _choose(
+    geometry: Geometry,
+    distributions: NDArray[np.float32],
+    answers: Answers,
+    classifier: LinearClassifier | None,
+    settings: Settings,
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return each task's class, UNLABELED where nothing is known, and how sure it is."""
+    n_classes = distributions.shape[1]
+    reached, answered = distributions.any(axis=1), answers.y != UNLABELED
+    proba = distributions
+    if settings.propagation != "graph":
+        # A cluster's share says nothing while it has one answer; the classifier's word does.
+        proba = classify(geometry, distributions, classifier, geometry.X)
+    choices = np.where(reached, distributions.argmax(axis=1), proba.argmax(axis=1))
+    choices[~reached & ~proba.any(axis=1)] = UNLABELED
+    choices[answered] = answers.y[answered]
+    confidence = proba[np.arange(len(proba)), np.clip(choices, 0, n_classes - 1)]
+    confidence = np.where(choices == UNLABELED, np.float32(0), confidence)
+    confidence[answered] = 1.0
+    return choices, confidence
+
+
+def classify(
+    geometry: Geometry,
+    distributions: NDArray[np.float32],
+    classifier: LinearClassifier | None,
+    X: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return what is known of tasks by their vectors; zeros where nothing is."""
+    if classifier is not None:
+        return classifier.predict_proba(X, n_classes=distributions.shape[1])
+    return neighbor_proba(geometry, distributions, X)

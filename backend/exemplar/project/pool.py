@@ -1,4 +1,4 @@
-"""From tasks to the pool: a vector for each task that can be read, and clusters of them."""
+"""From tasks to the pool: a vector for each task that can be read, and how these lie to each other."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine import Clustering, assign, cluster, default_n_clusters
+from exemplar.engine import NEW, Geometry, default_n_clusters, resurvey, survey
 from exemplar.errors import LabelStudioDownError, TaskDataError
 from exemplar.features import images, texts
 from exemplar.features.texts import TextModel, fit_text_model
@@ -29,11 +29,10 @@ RECLUSTER_AT = 0.2
 
 @dataclass(frozen=True)
 class Pool:
-    """The readable tasks by ascending id, their vectors and their clusters."""
+    """The readable tasks by ascending id, and how their vectors lie to each other."""
 
     tasks: tuple[Task, ...]
-    X: NDArray[np.float32]
-    clustering: Clustering
+    geometry: Geometry
     n_clustered: int
     text_model: TextModel | None
     features: str
@@ -50,6 +49,8 @@ def build_pool(
     """
     if before is not None and before.facts.features != features_identity(labeling):
         before = None
+    if before is not None and not anew and _same_tasks(tasks, before):
+        return _unchanged(tasks, before)
     vectors, text_model, unreadable = _vectors(project, labeling, tasks, before, anew=anew)
     _report_unreadable(project, unreadable, before)
     if not vectors:
@@ -59,11 +60,27 @@ def build_pool(
     if before is None or anew or _many_are_new(readable, before):
         project.store.note(doing=f"clustering {len(readable)} tasks")
         n_clusters = project.settings.n_clusters or default_n_clusters(len(readable))
-        clustering, n_clustered = cluster(X, n_clusters=n_clusters), len(readable)
+        geometry, n_clustered = survey(X, n_clusters=n_clusters), len(readable)
     else:
-        centers = before.clustering.centers
-        clustering, n_clustered = Clustering(centers, *assign(X, centers)), before.facts.n_clustered
-    return Pool(readable, X, clustering, n_clustered, text_model, features_identity(labeling), unreadable)
+        geometry, n_clustered = resurvey(before.geometry, X, _kept(readable, before)), before.facts.n_clustered
+    return Pool(readable, geometry, n_clustered, text_model, features_identity(labeling), unreadable)
+
+
+def _same_tasks(tasks: Sequence[Task], before: Snapshot) -> bool:
+    """Return whether only annotations have changed."""
+    return [(task.id, task.digest) for task in tasks] == [(task.id, task.digest) for task in before.tasks]
+
+
+def _unchanged(tasks: Sequence[Task], before: Snapshot) -> Pool:
+    facts = before.facts
+    readable = tuple(task for task in tasks if task.id not in facts.unreadable)
+    return Pool(readable, before.geometry, facts.n_clustered, before.text_model, facts.features, facts.unreadable)
+
+
+def _kept(readable: Sequence[Task], before: Snapshot) -> NDArray[np.intp]:
+    """Return the row that each task had before, NEW where its data is new."""
+    rows = [before.row(task.id) if _same_data(task, before) else None for task in readable]
+    return np.array([NEW if row is None else row for row in rows], np.intp)
 
 
 def _many_are_new(readable: Sequence[Task], before: Snapshot) -> bool:
@@ -127,7 +144,7 @@ def _known_vectors(
         return {}, {}
     same = [task for task in tasks if _same_data(task, before)]
     rows = {task.id: before.row(task.id) for task in same}
-    vectors = {task_id: before.X[row] for task_id, row in rows.items() if row is not None}
+    vectors = {task_id: before.geometry.X[row] for task_id, row in rows.items() if row is not None}
     unreadable = {task.id: before.facts.unreadable[task.id] for task in same if task.id in before.facts.unreadable}
     return vectors, unreadable
 

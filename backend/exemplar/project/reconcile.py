@@ -29,8 +29,9 @@ WRITERS = 4
 BULK = 5000
 # A confidence that moved by less is not worth a request. A full refresh is exact.
 TOLERANCE = 0.05
-# What is known of the rows is believed for so many seconds.
+# What is known of the rows is believed for so many seconds, or so many times as long as listing them took.
 LEDGER_LIFE = 60.0
+LISTING_SHARE = 50.0
 
 # Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
 _SAME = 1e-13
@@ -67,21 +68,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self._predictions: dict[int, dict[str, Any]] = {}
-        self._listed_at = -LEDGER_LIFE
+        self._stale_at = -np.inf
 
     @property
     def is_stale(self) -> bool:
-        return time.monotonic() - self._listed_at >= LEDGER_LIFE
+        return time.monotonic() >= self._stale_at
 
     def predictions(self) -> list[dict[str, Any]]:
         return list(self._predictions.values())
 
-    def fill(self, predictions: Iterable[dict[str, Any]]) -> None:
+    def fill(self, predictions: Iterable[dict[str, Any]], *, seconds: float = 0.0) -> None:
+        """Take in a listing that took so many seconds."""
         self._predictions = {prediction["id"]: prediction for prediction in predictions}
-        self._listed_at = time.monotonic()
+        self._stale_at = time.monotonic() + max(LEDGER_LIFE, LISTING_SHARE * seconds)
 
     def forget(self) -> None:
-        self._listed_at = -LEDGER_LIFE
+        self._stale_at = -np.inf
 
     def note(self, prediction_id: int, **values: Any) -> None:
         self._predictions[prediction_id].update(values)
@@ -114,7 +116,7 @@ def desired_rows(snapshot: Snapshot) -> dict[int, Row]:
     rows = np.flatnonzero(~np.isnan(snapshot.scores))
     order = rows[np.argsort(snapshot.scores[rows], kind="stable")]
     return {
-        int(snapshot.task_ids[row]): Row(int(snapshot.choices[row]), float(snapshot.scores[row])) for row in order
+        int(snapshot.task_ids[row]): Row(int(snapshot.shown[row]), float(snapshot.scores[row])) for row in order
     }
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from exemplar.project.audits import audit_rows, frozen_rows, write_down
 from exemplar.project.context import Project
-from exemplar.project.learn import learn
+from exemplar.project.honesty import be_honest
+from exemplar.project.learn import learn, read_answers
 from exemplar.project.manage import ensure_webhook, is_managed, make_current, our_backend
 from exemplar.project.pool import build_pool, features_identity
 from exemplar.project.reconcile import (
@@ -65,6 +67,7 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
         snapshot = make_snapshot(project, held, before, anew=ordered)
         if snapshot is None:
             return _without_tasks(project, held, demand)
+        write_down(project, snapshot, before)
         store.save(snapshot)
         _report(project, snapshot, time.monotonic() - started)
     else:
@@ -112,17 +115,27 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
-    y = np.array([task.answer(held.labeling) for task in pool.tasks], np.intp)
+    same_graph = before is not None and pool.geometry is before.geometry
+    answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
     learned = learn(
-        pool.X,
-        pool.clustering,
-        y,
-        np.array([task.is_passed_over(held.labeling) for task in pool.tasks], bool),
-        n_classes=len(held.labeling.classes),
-        percent=project.settings.propagate_percent,
-        batch_size=project.settings.batch_size,
+        pool.geometry,
+        answers,
+        project.settings,
+        audits=audit_rows(project, pool.tasks),
+        frozen=frozen_rows(log, pool.tasks),
+        columns=before.columns if before is not None and same_graph else None,
     )
     generation = _generation(project, held, before)
+    honesty = be_honest(
+        pool.tasks,
+        pool.geometry,
+        answers,
+        learned,
+        log,
+        before.checkpoints if before is not None else (),
+        by_graph=project.settings.propagation == "graph",
+        generation=generation_name(generation),
+    )
     return Snapshot(
         facts=Facts(
             number=project.store.next_number(),
@@ -135,17 +148,22 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
             features=pool.features,
             unreadable=pool.unreadable,
             n_tasks=len(held.tasks),
-            n_answered=int(np.count_nonzero(y >= 0)),
+            n_answered=int(np.count_nonzero(answers.y >= 0)),
             n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
+            temperature=learned.temperature,
+            honesty=honesty.said,
         ),
         tasks=held.tasks,
         task_ids=np.array([task.id for task in pool.tasks], np.int64),
-        X=pool.X,
-        clustering=pool.clustering,
+        geometry=pool.geometry,
+        distributions=learned.distributions,
+        columns=learned.columns,
         classifier=learned.classifier,
         text_model=pool.text_model,
         choices=learned.choices,
         scores=learned.scores,
+        blind=learned.blind,
+        checkpoints=honesty.checkpoints,
     )
 
 
@@ -233,7 +251,9 @@ def _list_rows(project: Project, ledger: Ledger) -> bool:
         project.store.update_connection(closed=True)
         logger.warning("%s: its model connection to us was removed; nothing is written any more", project)
         return False
-    ledger.fill(project.client.predictions(project.id))
+    started = time.monotonic()
+    predictions = project.client.predictions(project.id)
+    ledger.fill(predictions, seconds=time.monotonic() - started)
     return True
 
 
@@ -295,6 +315,6 @@ def _report(project: Project, snapshot: Snapshot, seconds: float) -> None:
         facts.n_answered,
         facts.n_pre_annotated,
         len(facts.unreadable),
-        len(snapshot.clustering.centers),
+        len(snapshot.geometry.clustering.centers),
         seconds,
     )

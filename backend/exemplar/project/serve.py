@@ -11,6 +11,7 @@ from exemplar.errors import ExemplarError, InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.context import Project
+from exemplar.project.learn import classify
 from exemplar.project.pool import task_vectors
 from exemplar.project.reconcile import RETIRED, Row, generation_name
 from exemplar.store.project_store import ProjectStore
@@ -81,13 +82,13 @@ def _row_in_pool(snapshot: Snapshot, task: Task) -> Row | None:
         return None
     if row is None or np.isnan(snapshot.scores[row]):
         return NOTHING
-    return Row(int(snapshot.choices[row]), float(snapshot.scores[row]))
+    return Row(int(snapshot.shown[row]), float(snapshot.scores[row]))
 
 
 def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[Row]:
     """Return the classifier's word on tasks outside the pool; NOTHING for those that cannot be read."""
-    classifier, labeling = snapshot.classifier, snapshot.facts.labeling
-    if classifier is None or not tasks:
+    labeling = snapshot.facts.labeling
+    if not tasks:
         return [NOTHING] * len(tasks)
     # Ids may be missing or repeated in a request: number them by position.
     numbered = [Task(position, task.digest, task.value, ()) for position, task in enumerate(tasks)]
@@ -100,9 +101,10 @@ def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[R
         logger.warning("%s: task %d is answered empty: %s", project, tasks[position].id, why)
     rows = [NOTHING] * len(tasks)
     if vectors:
-        proba = classifier.predict_proba(np.stack(list(vectors.values())), n_classes=len(labeling.classes))
+        X = np.stack(list(vectors.values()))
+        proba = classify(snapshot.geometry, snapshot.distributions, snapshot.classifier, X)
         for position, p in zip(vectors, proba, strict=True):
-            rows[position] = Row(int(p.argmax()), round(float(p.max()), 6))
+            rows[position] = Row(int(p.argmax()), round(float(p.max()), 6)) if p.any() else NOTHING
     return rows
 
 

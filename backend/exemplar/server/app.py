@@ -185,6 +185,7 @@ def project_status(store: ProjectStore) -> messages.ProjectStatus:
         pending_rows=now.pending_rows,
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),
+        honesty=facts.honesty if facts else None,
     )
 
 

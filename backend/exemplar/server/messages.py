@@ -101,6 +101,7 @@ class ProjectStatus(Message):
     pending_rows: int
     webhooks: int
     orders: int
+    honesty: dict[str, Any] | None = Field(description="how right we are, as far as that is known")
 
 
 class StatusResponse(Message):

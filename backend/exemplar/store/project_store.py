@@ -9,9 +9,11 @@
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last
+    audit.jsonl          what we predicted before a person answered: the one thing that cannot be rebuilt
     CURRENT              the name of the snapshot that is served
-    snapshots/000012/    facts.json, tasks.json and the small arrays
+    snapshots/000012/    facts.json, annotations.json and the small arrays
     parts/<digest>.npy   big arrays that snapshots share
+    parts/<digest>.json  the tasks without their annotations, shared as well
 """
 
 import fcntl
@@ -20,7 +22,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,23 +32,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from exemplar.engine import Clustering, LinearClassifier
-from exemplar.features.texts import TextModel
 from exemplar.labelstudio.tasks import Task
+from exemplar.store.arrays import GEOMETRY, SHARED, arrays_of, assemble, mapped, read_geometry, read_tasks
 from exemplar.store.snapshot import (
     FORMAT,
     Facts,
     Snapshot,
+    annotations_to_json,
     facts_from_json,
     facts_to_json,
-    tasks_from_json,
     tasks_to_json,
+    with_annotations,
 )
 
 logger = logging.getLogger(__name__)
 
 KEPT_SNAPSHOTS = 3
-SHARED_PARTS = ("X", "text_components")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,23 @@ class Status:
     doing: str | None = None
     problem: str | None = None
     pending_rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """What we predicted for a task before a person answered it.
+
+    ``kind`` is "frozen" for an audit, which is asked blind, and "seen" where the annotator saw the prediction;
+    ``choice`` is a class index, -1 for none.
+    """
+
+    kind: str
+    task: int
+    choice: int
+    confidence: float
+    generation: int
+    snapshot: int
+    at: float
 
 
 class ProjectStore:
@@ -170,6 +188,25 @@ class ProjectStore:
     def save_done(self, done: Done) -> None:
         _write_atomically(self.folder / "done.json", orjson.dumps(asdict(done)))
 
+    # -- audit log --------------------------------------------------------------------------------------
+
+    def append_audits(self, entries: Iterable[AuditEntry]) -> None:
+        """Append to the audit log; what stands there is never changed."""
+        # Each line begins anew, whatever a crash left of the last one.
+        lines = b"".join(b"\n" + orjson.dumps(asdict(entry)) for entry in entries)
+        with (self.folder / "audit.jsonl").open("ab") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def audit_log(self) -> list[AuditEntry]:
+        """Return all that was written down, the oldest first; a line that a crash cut short is left out."""
+        try:
+            lines = (self.folder / "audit.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        return [AuditEntry(**orjson.loads(line)) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
     # -- lock -------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -221,17 +258,22 @@ class ProjectStore:
         name = f"{snapshot.facts.number:06d}"
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=snapshots))
         try:
-            parts = {}
-            for part, array in _arrays(snapshot).items():
-                if part in SHARED_PARTS:
-                    parts[part] = self._save_part(array)
+            parts = {"tasks": self._save_tasks(snapshot.tasks)}
+            for part, array in arrays_of(snapshot).items():
+                if part in SHARED:
+                    parts[part] = self._part_of(array) or self._save_part(array)
                 else:
                     _save_array(draft / f"{part}.npy", array)
             if snapshot.text_model:
                 terms = {"analyzer": snapshot.text_model.analyzer, "terms": snapshot.text_model.terms}
                 _write_atomically(draft / "terms.json", orjson.dumps(terms))
-            _write_atomically(draft / "tasks.json", orjson.dumps(tasks_to_json(snapshot.tasks)))
-            facts = {"format": FORMAT, "facts": facts_to_json(snapshot.facts), "parts": parts}
+            _write_atomically(draft / "annotations.json", orjson.dumps(annotations_to_json(snapshot.tasks)))
+            facts = {
+                "format": FORMAT,
+                "facts": facts_to_json(snapshot.facts),
+                "recall": snapshot.geometry.graph.recall,
+                "parts": parts,
+            }
             _write_atomically(draft / "facts.json", orjson.dumps(facts))
             draft.rename(snapshots / name)
             _write_atomically(self.folder / "CURRENT", name.encode())
@@ -254,18 +296,35 @@ class ProjectStore:
                 raise
         return path.name
 
+    def _part_of(self, array: NDArray[Any]) -> str | None:
+        """Return the part that an array was mapped from, which need not be written again."""
+        if not isinstance(array, np.memmap) or array.filename is None:
+            return None
+        path = Path(array.filename)
+        return path.name if path.parent == self.folder / "parts" and _holds(path, array) else None
+
+    def _save_tasks(self, tasks: tuple[Task, ...]) -> str:
+        content = orjson.dumps(tasks_to_json(tasks))
+        path = self.folder / "parts" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.json"
+        if not path.exists() or path.stat().st_size != len(content):
+            _write_atomically(path, content)
+        return path.name
+
     def _load(self, folder: Path) -> Snapshot:
         raw = orjson.loads((folder / "facts.json").read_bytes())
         if raw["format"] != FORMAT:
             raise ValueError(f"format {raw['format']}, this version reads {FORMAT}")
-        files = {path.stem: path for path in folder.glob("*.npy")}
-        files |= {part: self.folder / "parts" / name for part, name in raw["parts"].items()}
-        arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
-        return _assemble(
+        parts = {part: self.folder / "parts" / name for part, name in raw["parts"].items()}
+        geometry = read_geometry(tuple((part, parts[part]) for part in GEOMETRY if part in parts), raw["recall"])
+        arrays = {path.stem: mapped(path) for path in folder.glob("*.npy")}
+        if "text_components" in parts:
+            arrays["text_components"] = mapped(parts["text_components"])
+        return assemble(
             facts_from_json(raw["facts"]),
-            tasks_from_json(orjson.loads((folder / "tasks.json").read_bytes())),
+            with_annotations(read_tasks(parts["tasks"]), orjson.loads((folder / "annotations.json").read_bytes())),
             orjson.loads((folder / "terms.json").read_bytes()) if "text_idf" in arrays else None,
             arrays,
+            geometry,
         )
 
     def _prune(self) -> None:
@@ -278,50 +337,6 @@ class ProjectStore:
         for path in (self.folder / "parts").iterdir():
             if path.name not in used:
                 path.unlink()
-
-
-def _arrays(snapshot: Snapshot) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "task_ids": snapshot.task_ids,
-        "X": snapshot.X,
-        "choices": snapshot.choices,
-        "scores": snapshot.scores,
-        "centers": snapshot.clustering.centers,
-        "cluster_ids": snapshot.clustering.cluster_ids,
-        "distances": snapshot.clustering.distances,
-    }
-    if snapshot.classifier:
-        arrays |= {
-            "coef": snapshot.classifier.coef,
-            "intercept": snapshot.classifier.intercept,
-            "classes": snapshot.classifier.classes,
-        }
-    if snapshot.text_model:
-        arrays |= {"text_idf": snapshot.text_model.idf, "text_components": snapshot.text_model.components}
-    return arrays
-
-
-def _assemble(
-    facts: Facts, tasks: tuple[Task, ...], terms: dict[str, Any] | None, arrays: dict[str, NDArray[Any]]
-) -> Snapshot:
-    classifier = text_model = None
-    if "coef" in arrays:
-        classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
-    if terms is not None:
-        text_model = TextModel(
-            tuple(terms["terms"]), arrays["text_idf"], arrays["text_components"], terms["analyzer"]
-        )
-    return Snapshot(
-        facts=facts,
-        tasks=tasks,
-        task_ids=arrays["task_ids"],
-        X=arrays["X"],
-        clustering=Clustering(arrays["centers"], arrays["cluster_ids"], arrays["distances"]),
-        classifier=classifier,
-        text_model=text_model,
-        choices=arrays["choices"],
-        scores=arrays["scores"],
-    )
 
 
 def _save_array(path: Path, array: NDArray[Any]) -> None:

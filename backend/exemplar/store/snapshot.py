@@ -1,22 +1,22 @@
 """A snapshot: one immutable, complete state of a project's learning.
 
 On disk it is a folder: ``facts.json`` (counts, settings, and the names of the big parts that snapshots share),
-``tasks.json``, for texts ``terms.json``, and one ``.npy`` an array. No pickle anywhere.
+``annotations.json``, for texts ``terms.json``, and one ``.npy`` an array. No pickle anywhere.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine import Clustering, LinearClassifier
+from exemplar.engine import Checkpoint, Columns, Geometry, LinearClassifier
 from exemplar.features.texts import TextModel
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 
-FORMAT = 1  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 2  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Facts:
     """What a snapshot says of itself, apart from its arrays.
 
     ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
-    ``unreadable`` maps task ids to why they were left out.
+    ``unreadable`` maps task ids to why they were left out; ``temperature`` is what calibrates the confidences,
+    ``honesty`` what is known of how right they are.
     """
 
     number: int
@@ -39,6 +40,8 @@ class Facts:
     n_tasks: int
     n_answered: int
     n_pre_annotated: int
+    temperature: float
+    honesty: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,31 +54,49 @@ class Snapshot:
     tasks : tuple of Task
         All tasks of the project, the unreadable ones too.
     task_ids : int64 array of shape (n_tasks,)
-    X : float32 array of shape (n_tasks, n_features)
-    clustering : Clustering
+    geometry : Geometry
+        The tasks' vectors, clusters and neighbours.
+    distributions : float32 array of shape (n_tasks, n_classes)
+        The calibrated label distributions; zeros where nothing is known.
+    columns : Columns
+        How far each answered task reaches over the neighbour graph.
     classifier : LinearClassifier or None
-        None while fewer than two classes are known.
+        None while fewer than two classes are known, and where the pool's nearest tasks answer.
     text_model : TextModel or None
         None for images.
     choices : int32 array of shape (n_tasks,)
         The class index of each row's pre-annotation, -1 for none.
     scores : float64 array of shape (n_tasks,)
         Negative: asked next. 0 to 1: the confidence. NaN: the task has no row yet.
+    blind : int64 array
+        The rows that are shown without their pre-annotation: audits whose turn comes.
+    checkpoints : tuple of Checkpoint
+        What stopping advice compares, the oldest first.
     """
 
     facts: Facts
     tasks: tuple[Task, ...]
     task_ids: NDArray[np.int64]
-    X: NDArray[np.float32]
-    clustering: Clustering
+    geometry: Geometry
+    distributions: NDArray[np.float32]
+    columns: Columns
     classifier: LinearClassifier | None
     text_model: TextModel | None
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
+    blind: NDArray[np.int64]
+    checkpoints: tuple[Checkpoint, ...]
 
     @cached_property
     def by_id(self) -> dict[int, Task]:
         return {task.id: task for task in self.tasks}
+
+    @cached_property
+    def shown(self) -> NDArray[np.int32]:
+        """The choices as they are shown: -1 also where the task is asked blind."""
+        shown = np.array(self.choices)
+        shown[self.blind] = -1
+        return shown
 
     def row(self, task_id: int) -> int | None:
         """Return the task's row in the arrays, or None if it has none."""
@@ -94,13 +115,21 @@ def facts_from_json(raw: dict[str, Any]) -> Facts:
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
-    return [
-        [task.id, task.digest, task.value, [asdict(a) for a in task.annotations], task.created_at] for task in tasks
-    ]
+    """Return what seldom changes of the tasks: all but their annotations."""
+    return [[task.id, task.digest, task.value, task.created_at] for task in tasks]
 
 
 def tasks_from_json(raw: list[Any]) -> tuple[Task, ...]:
-    return tuple(
-        Task(task_id, digest, value, tuple(Annotation(**a) for a in annotations), created_at)
-        for task_id, digest, value, annotations, created_at in raw
-    )
+    return tuple(Task(task_id, digest, value, (), created_at) for task_id, digest, value, created_at in raw)
+
+
+def annotations_to_json(tasks: tuple[Task, ...]) -> list[Any]:
+    """Return the annotations by the position of their task."""
+    return [[i, [asdict(a) for a in task.annotations]] for i, task in enumerate(tasks) if task.annotations]
+
+
+def with_annotations(tasks: tuple[Task, ...], raw: list[Any]) -> tuple[Task, ...]:
+    annotated = list(tasks)
+    for position, annotations in raw:
+        annotated[position] = replace(tasks[position], annotations=tuple(Annotation(**a) for a in annotations))
+    return tuple(annotated)

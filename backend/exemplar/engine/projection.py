@@ -1,0 +1,90 @@
+"""Fewer features where there are many: distances in a pool mean more, and cost less, along its main directions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+
+from exemplar.engine.checks import checked_pool
+from exemplar.errors import InputError
+
+# Up to so many features are kept as they are; of more, so many principal components.
+KEPT_FEATURES = 100
+N_COMPONENTS = 64
+# The directions are those of at most so many tasks, drawn at random: enough for 64 of them.
+N_FITTED = 20_000
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map to fewer features.
+
+    Attributes
+    ----------
+    mean : float32 array of shape (n_features,)
+    components : float32 array of shape (n_components, n_features)
+    """
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+
+    def transform(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the tasks along the components; float32 of shape (n_tasks, n_components).
+
+        Raises
+        ------
+        InputError
+            If X has another number of features.
+        """
+        X = np.asarray(X, np.float32)
+        if X.ndim != 2 or X.shape[1] != len(self.mean):
+            raise InputError(f"X has the shape {X.shape}: expected (n_tasks, {len(self.mean)})")
+        Z = np.empty((len(X), len(self.components)), np.float32)
+        # Always as many rows at a time: BLAS rounds by shape, and a task's vector must not depend on its company.
+        block = np.zeros((CHUNK, X.shape[1]), np.float32)
+        with threadpool_limits(1):
+            for start in range(0, len(X), CHUNK):
+                rows = X[start : start + CHUNK]
+                block[: len(rows)] = rows - self.mean
+                Z[start : start + CHUNK] = (block @ self.components.T)[: len(rows)]
+        return Z
+
+
+def fit_projection(X: NDArray[np.float32], *, random_state: int = 0) -> Projection | None:
+    """Find the principal components of a pool, or return None where it has few features.
+
+    Parameters
+    ----------
+    X : array of shape (n_tasks, n_features)
+    random_state : int
+        For the sample of a big pool.
+
+    Raises
+    ------
+    InputError
+        If X is no finite matrix with at least one row.
+
+    References
+    ----------
+    Hotelling (1933), "Analysis of a complex of statistical variables into principal components".
+
+    Examples
+    --------
+    >>> fit_projection(np.zeros((3, 100), np.float32)) is None
+    True
+    >>> fit_projection(np.eye(200, dtype=np.float32)).transform(np.eye(200)[:5]).shape
+    (5, 64)
+    """
+    X = checked_pool(X)
+    if X.shape[1] <= KEPT_FEATURES:
+        return None
+    if len(X) > N_FITTED:
+        X = X[np.sort(np.random.default_rng(random_state).choice(len(X), N_FITTED, replace=False))]
+    if len(X) == 1:
+        return Projection(X[0].copy(), np.zeros((1, X.shape[1]), np.float32))
+    with threadpool_limits(1):
+        pca = PCA(min(N_COMPONENTS, len(X)), svd_solver="covariance_eigh").fit(X.astype(np.float64))
+    return Projection(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))

@@ -1,0 +1,156 @@
+"""How right we are, said honestly: audits, agreement, doubtful answers, and whether to go on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplar.engine import (
+    UNLABELED,
+    Checkpoint,
+    Geometry,
+    advice,
+    agreement,
+    conflicts,
+    estimate_accuracy,
+    fixed_sample,
+    is_due,
+    leave_one_out,
+    leave_one_out_rate,
+    node_shares,
+    reliability,
+    suspects,
+)
+from exemplar.labelstudio.tasks import Task
+from exemplar.project.audits import FROZEN, SEEN
+from exemplar.project.learn import Answers, Learned
+from exemplar.store.project_store import AuditEntry
+
+# So many doubtful answers are named, and so many checkpoints kept.
+N_SUSPECTS = 20
+N_CHECKPOINTS = 4
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """What a snapshot says of itself; ``said`` is JSON, ``checkpoints`` what stopping advice compares."""
+
+    said: Json
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def be_honest(
+    tasks: Sequence[Task],
+    geometry: Geometry,
+    answers: Answers,
+    learned: Learned,
+    log: Iterable[AuditEntry],
+    checkpoints: tuple[Checkpoint, ...],
+    *,
+    by_graph: bool,
+    generation: str,
+) -> Honesty:
+    """Report on what was learned.
+
+    ``log`` is the audit log; ``by_graph`` tells whether the current model can be asked for each audit without the
+    audit's own answer. Otherwise the estimate is of what was predicted before the audit.
+    """
+    Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
+    G = learned.columns.among_labeled()
+    q = leave_one_out(G, Y)
+    entries = list(log)
+    without_own = _without_own_answer(geometry, learned, q) if by_graph else None
+    checkpoints = _continued(checkpoints, tasks, answers, learned)
+    advised = advice(checkpoints)
+    return Honesty(
+        {
+            "accuracy": _accuracy(tasks, answers, entries, without_own, generation),
+            "leave_one_out": _number(leave_one_out_rate(q, Y.argmax(axis=1))),
+            "agreement": _agreement(tasks, answers, entries),
+            "suspects": _suspects(geometry, tasks, learned, G, Y),
+            "conflicts": len(conflicts(geometry.clustering.cluster_ids, answers.y)),
+            "advice": asdict(advised)
+            | {"kappa": _number(advised.kappa), "expected_gain": _number(advised.expected_gain)},
+        },
+        checkpoints,
+    )
+
+
+def _without_own_answer(geometry: Geometry, learned: Learned, q: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return what the current model says of each answered task without its own answer, UNLABELED for all others."""
+    by_node = np.full(len(geometry.graph.rows), UNLABELED)
+    by_node[learned.columns.nodes] = np.where(q.any(axis=1), q.argmax(axis=1), UNLABELED)
+    return by_node[geometry.graph.node_of]
+
+
+def _accuracy(
+    tasks: Sequence[Task],
+    answers: Answers,
+    entries: list[AuditEntry],
+    without_own: NDArray[np.intp] | None,
+    generation: str,
+) -> Json:
+    frozen = {entry.task: entry for entry in entries if entry.kind == FROZEN}
+    rows = np.array([row for row in answers.annotated if tasks[row].id in frozen], np.intp)
+    before = np.array([frozen[tasks[row].id].choice for row in rows], np.intp)
+    answered = answers.y[rows]
+    predicted = before
+    if without_own is not None:
+        # A skipped audit trained nothing; the estimate counts it as unknown whatever was predicted.
+        predicted = without_own[rows]
+    found = estimate_accuracy(
+        predicted, answered, population="tasks of this project, drawn at random", generation=generation
+    )
+    said = asdict(found) | {"rate": _number(found.rate) if found.is_shown else None, "is_shown": found.is_shown}
+    if found.is_shown:
+        known = answered != UNLABELED
+        confidence = np.array([frozen[tasks[row].id].confidence for row in rows])
+        table = reliability(confidence[known], (before == answered)[known])
+        said["calibration_error"] = _number(table.error)
+    return said
+
+
+def _agreement(tasks: Sequence[Task], answers: Answers, entries: list[AuditEntry]) -> Json:
+    shown = {entry.task: entry.choice for entry in entries if entry.kind == SEEN}
+    rows = [row for row in answers.annotated if tasks[row].id in shown]
+    found = agreement(np.array([shown[tasks[row].id] for row in rows], np.intp), answers.y[rows])
+    return asdict(found)
+
+
+def _suspects(
+    geometry: Geometry, tasks: Sequence[Task], learned: Learned, G: NDArray[np.float32], Y: NDArray[np.float32]
+) -> list[Json]:
+    task_of = [tasks[row].id for row in geometry.graph.rows[learned.columns.nodes].tolist()]
+    return [
+        {
+            "task": task_of[found.label],
+            "suggestion": found.suggestion,
+            "score": round(found.score, 3),
+            "contradicted_by": [task_of[witness] for witness in found.witnesses.tolist()],
+        }
+        for found in suspects(G, Y)[:N_SUSPECTS]
+    ]
+
+
+def _continued(
+    checkpoints: tuple[Checkpoint, ...], tasks: Sequence[Task], answers: Answers, learned: Learned
+) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints, with one of now if it is time; none of another pool or of more labels than now."""
+    n_labels = int(np.count_nonzero(answers.y != UNLABELED))
+    if n_labels == 0:
+        return ()
+    predictions = learned.choices[fixed_sample([str(task.id) for task in tasks])].astype(np.intp)
+    last = checkpoints[-1] if checkpoints else None
+    if last is not None and (len(last.predictions) != len(predictions) or last.n_labels > n_labels):
+        checkpoints, last = (), None
+    if not is_due(last, n_labels):
+        return checkpoints
+    expected = np.where(answers.y != UNLABELED, 1.0, learned.distributions.max(axis=1))
+    return (*checkpoints, Checkpoint(n_labels, predictions, float(expected.mean())))[-N_CHECKPOINTS:]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

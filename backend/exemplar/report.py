@@ -1,0 +1,60 @@
+"""`exemplar report`: what is known of a project, and how right it is, in sentences."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from exemplar.engine import MIN_AUDITS
+from exemplar.errors import UnknownProjectError
+from exemplar.project.reconcile import generation_name
+from exemplar.settings import Settings
+from exemplar.store.home import Home
+from exemplar.store.snapshot import Facts
+
+
+def report(settings: Settings, project_id: int) -> Iterator[str]:
+    """Yield the lines of a project's report.
+
+    Raises
+    ------
+    UnknownProjectError
+        If nothing is known of the project in MODEL_DIR.
+    """
+    stores = Home(settings.model_dir).with_id(project_id)
+    facts = stores[0].facts() if stores else None
+    if facts is None:
+        raise UnknownProjectError(f"{project_id} in {settings.model_dir}")
+    yield f"Project {project_id}: {facts.n_answered} of {facts.n_tasks} answered, {facts.n_pre_annotated} predicted"
+    said = facts.honesty
+    yield _accuracy(said["accuracy"], facts)
+    if said["leave_one_out"] is not None:
+        yield (
+            f"Leave-one-out  the model predicts {said['leave_one_out']:.0%} of the answers from the others: its "
+            "own word, of tasks that the queue chose"
+        )
+    if said["agreement"]["n"]:
+        n, same = said["agreement"]["n"], said["agreement"]["n_same"]
+        yield f"Agreement      annotators kept {same} of {n} pre-annotations that they saw; no measure of accuracy"
+    yield from _doubts(said, facts)
+    yield f"Advice         {said['advice']['why']}"
+
+
+def _accuracy(found: dict[str, Any], facts: Facts) -> str:
+    answered = found["n_audits"] - found["n_unknown"]
+    if not found["is_shown"]:
+        return f"Accuracy       not known yet: {answered} audits are answered, {MIN_AUDITS} are needed"
+    skipped = f", {found['n_unknown']} skipped" if found["n_unknown"] else ""
+    return (
+        f"Accuracy       {found['rate']:.1%} ({found['low']:.1%} to {found['high']:.1%}, 95 %): {found['n_right']} "
+        f"of {answered} audits right{skipped}; {generation_name(facts.generation)}, {found['population']}"
+    )
+
+
+def _doubts(said: dict[str, Any], facts: Facts) -> Iterator[str]:
+    for suspect in said["suspects"][:5]:
+        others = ", ".join(str(task) for task in suspect["contradicted_by"])
+        yield (
+            f"Doubtful       task {suspect['task']}: rather {facts.labeling.classes[suspect['suggestion']]!r}, "
+            f"say tasks {others}"
+        )
+    if said["conflicts"]:
+        yield f"Conflicts      {said['conflicts']} clusters hold different answers"

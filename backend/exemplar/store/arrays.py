@@ -1,0 +1,163 @@
+"""A snapshot's arrays by name: which are small and its own, and which are big and shared with other snapshots."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from exemplar.engine import Checkpoint, Clustering, Columns, Geometry, LinearClassifier, NeighborGraph, Projection
+from exemplar.features.texts import TextModel
+from exemplar.labelstudio.tasks import Task
+from exemplar.store.snapshot import Facts, Snapshot, tasks_from_json
+
+GEOMETRY = (
+    "X",
+    "Z",
+    "projection_mean",
+    "projection_components",
+    "centers",
+    "cluster_ids",
+    "distances",
+    "node_of",
+    "node_rows",
+    "neighbors",
+    "neighbor_distances",
+)
+SHARED = (*GEOMETRY, "text_components")
+# Readers keep the geometries of so many projects, and what was derived from them.
+KEPT_GEOMETRIES = 8
+Array = NDArray[Any]
+
+
+def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
+    """Return all arrays of a snapshot by the names of their files."""
+    columns = snapshot.columns
+    arrays: dict[str, Array] = {
+        "task_ids": snapshot.task_ids,
+        "distributions": snapshot.distributions,
+        "choices": snapshot.choices,
+        "scores": snapshot.scores,
+        "blind": snapshot.blind,
+        **_checkpoint_arrays(snapshot.checkpoints),
+        "column_nodes": columns.nodes,
+        "column_indptr": columns.indptr,
+        "column_indices": columns.indices,
+        "column_values": columns.values,
+        **_geometry_arrays(snapshot.geometry),
+    }
+    if snapshot.classifier:
+        arrays |= {
+            "coef": snapshot.classifier.coef,
+            "intercept": snapshot.classifier.intercept,
+            "classes": snapshot.classifier.classes,
+        }
+    if snapshot.text_model:
+        arrays |= {"text_idf": snapshot.text_model.idf, "text_components": snapshot.text_model.components}
+    return arrays
+
+
+def _checkpoint_arrays(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Array]:
+    if not checkpoints:
+        return {}
+    return {
+        "checkpoint_labels": np.array([checkpoint.n_labels for checkpoint in checkpoints]),
+        "checkpoint_accuracies": np.array([checkpoint.expected_accuracy for checkpoint in checkpoints]),
+        "checkpoint_predictions": np.stack([checkpoint.predictions for checkpoint in checkpoints]),
+    }
+
+
+def _checkpoints(arrays: dict[str, Array]) -> tuple[Checkpoint, ...]:
+    if "checkpoint_labels" not in arrays:
+        return ()
+    parts = (arrays[f"checkpoint_{part}"] for part in ("labels", "predictions", "accuracies"))
+    return tuple(Checkpoint(int(n), predictions, float(a)) for n, predictions, a in zip(*parts, strict=True))
+
+
+def _geometry_arrays(geometry: Geometry) -> dict[str, Array]:
+    graph, clustering, projection = geometry.graph, geometry.clustering, geometry.projection
+    arrays: dict[str, Array] = {
+        "X": geometry.X,
+        "centers": clustering.centers,
+        "cluster_ids": clustering.cluster_ids,
+        "distances": clustering.distances,
+        "node_of": graph.node_of,
+        "node_rows": graph.rows,
+        "neighbors": graph.neighbors,
+        "neighbor_distances": graph.distances,
+    }
+    if projection:
+        arrays |= {
+            "Z": geometry.Z,
+            "projection_mean": projection.mean,
+            "projection_components": projection.components,
+        }
+    return arrays
+
+
+def assemble(
+    facts: Facts,
+    tasks: tuple[Task, ...],
+    terms: dict[str, Any] | None,
+    arrays: dict[str, Array],
+    geometry: Geometry,
+) -> Snapshot:
+    """Return the snapshot whose parts these are."""
+    classifier = text_model = None
+    if "coef" in arrays:
+        classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
+    if terms is not None:
+        text_model = TextModel(
+            tuple(terms["terms"]), arrays["text_idf"], arrays["text_components"], terms["analyzer"]
+        )
+    return Snapshot(
+        facts=facts,
+        tasks=tasks,
+        task_ids=arrays["task_ids"],
+        geometry=geometry,
+        distributions=arrays["distributions"],
+        columns=Columns(
+            arrays["column_nodes"], arrays["column_indptr"], arrays["column_indices"], arrays["column_values"]
+        ),
+        classifier=classifier,
+        text_model=text_model,
+        choices=arrays["choices"],
+        scores=arrays["scores"],
+        blind=arrays["blind"],
+        checkpoints=_checkpoints(arrays),
+    )
+
+
+def mapped(path: Path) -> Array:
+    """Return an array as it stands on disk, read when it is used."""
+    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+@lru_cache(KEPT_GEOMETRIES)
+def read_geometry(paths: tuple[tuple[str, Path], ...], recall: float) -> Geometry:
+    """Return the geometry in these files, named after their content: the same one for as long as they stay.
+
+    What a reader derives from it (the affinity matrix, the queue's kernel) thus outlives an annotation.
+    """
+    arrays = {name: mapped(path) for name, path in paths}
+    projection = None
+    if "projection_mean" in arrays:
+        projection = Projection(arrays["projection_mean"], arrays["projection_components"])
+    return Geometry(
+        arrays["X"],
+        arrays["Z"] if projection else arrays["X"],
+        projection,
+        Clustering(arrays["centers"], arrays["cluster_ids"], arrays["distances"]),
+        NeighborGraph(
+            arrays["node_of"], arrays["node_rows"], arrays["neighbors"], arrays["neighbor_distances"], recall
+        ),
+    )
+
+
+@lru_cache(KEPT_GEOMETRIES)
+def read_tasks(path: Path) -> tuple[Task, ...]:
+    """Return the tasks in a file named after its content, without their annotations."""
+    return tasks_from_json(orjson.loads(path.read_bytes()))
