@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.installed
 
-.PHONY: help install demo test check lock
+.PHONY: help install demo test check bench lock
 help:
 	@printf 'make install   .venv with the command exemplar, from requirements.lock\n'
 	@printf 'make demo      Label Studio, the backend and 1 400 digits, ready to annotate\n'
 	@printf 'make test      every test; those that need a program this machine lacks skip with a reason\n'
 	@printf 'make check     ruff, mypy, the import layers\n'
+	@printf 'make bench     the benchmarks of the engine and their peers; about an hour\n'
 	@printf 'make lock      compile requirements.lock anew\n'
 
 install: $(SET_UP)
@@ -33,6 +34,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The peers are what we compare with, and no part of the product; without dependencies, so that they change none of ours.
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt numba llvmlite
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/honesty.py
+	$(BIN)/python benchmarks/speed.py
 
 # label-studio-ml's pins are outdated: requirements.overrides says which are overridden, and why.
 # requirements.lock is what users run, requirements-dev.lock what the tests need besides.

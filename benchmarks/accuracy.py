@@ -20,9 +20,6 @@ from machine import describe
 from matplotlib.figure import Figure
 from scipy import stats
 from sessions import (
-    DEFAULT,
-    RANDOM,
-    TEXTBOOK,
     answers_of,
     ask,
     learned_from,
@@ -33,10 +30,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine import leave_one_out, node_shares, survey, suspicion
+from exemplar.engine import (
+    cluster,
+    cluster_shares,
+    fit_classifier,
+    node_shares,
+    representatives,
+    survey,
+    suspicion,
+)
 
 ROOT = Path(__file__).parent.parent
-METHODS = {"ours": DEFAULT, "textbook": TEXTBOOK, "random + logistic": RANDOM}
+METHODS = ("ours", "textbook", "random + logistic")
 BUDGETS = {
     "digits, book": [10, 12, 15, 20, 25, 30, 40, 50],
     "digits, re-splits": [10, 15, 20, 30, 40, 50],
@@ -90,24 +95,22 @@ def compare(name: str, split_of: Callable[[int], Split], seeds: Sequence[int], m
             for budget, (test, pool) in zip(budgets, values.transpose(1, 2, 0), strict=True)
         ]
         print(f"  {method:18}", "   ".join(cells))
-    ours = found.get("ours")
+    best = found.get("ours")
     for method, values in found.items():
-        if ours is not None and method != "ours":
-            low, high = _interval(100 * (ours[:, -1, 0] - values[:, -1, 0]))
+        if best is not None and method != "ours":
+            low, high = _interval(100 * (best[:, -1, 0] - values[:, -1, 0]))
             print(f"  ours - {method}, paired, test at {budgets[-1]}: {low:+.1f} to {high:+.1f} (95 %)")
-    if name == "digits, book" and ours is not None:
-        goals(split_of(0), ours, budgets)
+    if name == "digits, book" and best is not None:
+        goals(split_of(0), best, budgets)
     print(flush=True)
 
 
 def session(name: str, method: str, split: Split, seed: int) -> list[tuple[float, float]]:
     """Return test and pool accuracy (F1 of the rare class) at each budget of one session."""
-    settings = METHODS[method]
-    geometry = survey(split.X, random_state=seed)
-    asked = ask(geometry, split.y, split.n_classes, max(BUDGETS[name]), settings=settings, seed=seed)
     values = []
+    classes_at = SESSIONS[method](split, max(BUDGETS[name]), seed)
     for budget in BUDGETS[name]:
-        test, pool = at(budget, geometry, split, asked, method)
+        test, pool = classes_at(budget)
         if name == "rare":
             values.append((f1_score(split.y_test, test), f1_score(split.y, pool)))
         else:
@@ -125,31 +128,68 @@ def session(name: str, method: str, split: Split, seed: int) -> list[tuple[float
     return values
 
 
-def at(budget: int, geometry, split: Split, asked: list[int], method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes of test and pool after so many labels."""
-    if method == "random + logistic":  # what one does without any of this
-        scale = split.X.std(axis=0).mean()
+ClassesAt = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+def ours(split: Split, most: int, seed: int) -> ClassesAt:
+    geometry = survey(split.X, random_state=seed)
+    asked = ask(geometry, split.y, split.n_classes, most, seed=seed)
+
+    def classes_at(budget: int) -> tuple[np.ndarray, np.ndarray]:
+        learned = learned_from(geometry, split.y, asked[:budget], split.n_classes)
+        return test_classes(geometry, learned, split.X_test), learned.choices
+
+    return classes_at
+
+
+def textbook(split: Split, most: int, seed: int) -> ClassesAt:
+    """As many clusters as labels, their representatives' labels to all members, logistic regression."""
+
+    def classes_at(budget: int) -> tuple[np.ndarray, np.ndarray]:
+        nobody = np.zeros(len(split.y), bool)
+        clusters = cluster(split.X, n_clusters=budget, random_state=seed)
+        asked = representatives(clusters, askable=~nobody, settled=nobody)
+        shares = answers_of(split.y, asked, split.n_classes).shares
+        pool = cluster_shares(clusters, shares).argmax(axis=1)
+        classifier = fit_classifier(split.X, pool)
+        if classifier is None:
+            return np.full(len(split.y_test), pool[0]), pool
+        return classifier.predict_proba(split.X_test, n_classes=split.n_classes).argmax(axis=1), pool
+
+    return classes_at
+
+
+def at_random(split: Split, most: int, seed: int) -> ClassesAt:
+    """What one does without any of this."""
+    asked = np.random.default_rng(seed).permutation(len(split.y))[:most]
+
+    def classes_at(budget: int) -> tuple[np.ndarray, np.ndarray]:
         known = asked[:budget]
-        if len(np.unique(split.y[known])) == 1:
+        classifier = fit_classifier(split.X[known], split.y[known])
+        if classifier is None:
             return np.full(len(split.y_test), split.y[known[0]]), np.full(len(split.y), split.y[known[0]])
-        model = LogisticRegression(max_iter=1000).fit(split.X[known] / scale, split.y[known])
-        pool = model.predict(split.X / scale)
-        pool[known] = split.y[known]
-        return model.predict(split.X_test / scale), pool
-    learned = learned_from(geometry, split.y, asked[:budget], split.n_classes, settings=METHODS[method])
-    return test_classes(geometry, learned, split.X_test), learned.choices
+        found = [
+            classifier.predict_proba(X, n_classes=split.n_classes).argmax(axis=1) for X in (split.X_test, split.X)
+        ]
+        found[1][known] = split.y[known]
+        return found[0], found[1]
+
+    return classes_at
 
 
-def goals(split: Split, ours: np.ndarray, budgets: Sequence[int]) -> None:
+SESSIONS = {"ours": ours, "textbook": textbook, "random + logistic": at_random}
+
+
+def goals(split: Split, found: np.ndarray, budgets: Sequence[int]) -> None:
     """Print how many labels reach what all labels give logistic regression, and 95 %."""
     scale = split.X.std(axis=0).mean()
     all_labels = LogisticRegression(max_iter=1000).fit(split.X / scale, split.y)
     ceiling = all_labels.score(split.X_test / scale, split.y_test)
     print(f"  all {len(split.y)} labels, logistic regression: {100 * ceiling:.1f}")
-    means = ours[:, :, 0].mean(axis=0)
+    means = found[:, :, 0].mean(axis=0)
     for goal in (0.909, ceiling, 0.95):
         reached = [budget for budget, mean in zip(budgets, means, strict=True) if mean >= goal]
-        shares = (ours[:, :, 0] >= goal).mean(axis=0)
+        shares = (found[:, :, 0] >= goal).mean(axis=0)
         said = ", ".join(f"{budget}: {share:.0%}" for budget, share in zip(budgets, shares, strict=True))
         print(f"  {100 * goal:.1f} % on average with {min(reached, default='more')} labels; share of seeds: {said}")
 
@@ -199,7 +239,7 @@ def _most_suspicious(geometry, said: np.ndarray, asked: np.ndarray, n_classes: i
     answers = answers_of(said, asked, n_classes)
     learned = learned_from(geometry, said, asked, n_classes)
     Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
-    scores = suspicion(leave_one_out(learned.columns.among_labeled(), Y), Y)
+    scores = suspicion(learned.columns.among_labeled(), Y)
     of_node = dict(zip(learned.columns.nodes.tolist(), scores, strict=True))
     by_row = np.array([of_node[node] for node in geometry.graph.node_of[asked].tolist()])
     return asked[np.argsort(-by_row, kind="stable")[:n]]

@@ -1,7 +1,6 @@
 """Sessions of an annotator who answers with the truth, through the very functions that the product calls."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from data import Split
@@ -11,8 +10,6 @@ from exemplar.project.learn import Answers, Learned, classify, learn, plan
 from exemplar.settings import Settings
 
 DEFAULT = Settings()
-TEXTBOOK = replace(DEFAULT, propagation="clusters", queue="representatives", classifier="logistic", audit_share=0.0)
-RANDOM = replace(DEFAULT, queue="random", audit_share=0.0)
 
 
 def answers_of(y: np.ndarray, rows: Sequence[int], n_classes: int) -> Answers:

@@ -23,7 +23,8 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     facts = stores[0].facts() if stores else None
     if facts is None:
         raise UnknownProjectError(f"{project_id} in {settings.model_dir}")
-    yield f"Project {project_id}: {facts.n_answered} of {facts.n_tasks} answered, {facts.n_pre_annotated} predicted"
+    counts = f"{facts.n_answered} of {facts.n_tasks} tasks answered, {facts.n_pre_annotated} predicted"
+    yield f"Project {project_id}: {counts}"
     said = facts.honesty
     yield _accuracy(said["accuracy"], facts)
     if said["leave_one_out"] is not None:

@@ -234,7 +234,7 @@ def test_near_tasks_far_from_the_origin_are_told_apart(sigma2: float) -> None:
 # ── Choosing, as properties ──────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(0, 30), st.sampled_from([1, 4, 2000]))
 def test_as_many_as_there_are_each_once_and_askable(pool: Any, n: int, n_candidates: int) -> None:
     Z, uncertainty, labeled, askable = pool
@@ -249,7 +249,7 @@ def test_as_many_as_there_are_each_once_and_askable(pool: Any, n: int, n_candida
     np.testing.assert_array_equal(longer[: len(chosen)], chosen)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(1, 10))
 def test_each_choice_adds_the_most(pool: Any, n: int) -> None:
     Z, uncertainty, labeled, askable = pool
@@ -261,7 +261,7 @@ def test_each_choice_adds_the_most(pool: Any, n: int) -> None:
         covered, left[row] = np.maximum(covered, K[:, row]), False
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(1, 3))
 def test_no_other_choice_covers_much_more(pool: Any, n: int) -> None:
     Z, uncertainty, _, _ = pool
@@ -274,7 +274,7 @@ def test_no_other_choice_covers_much_more(pool: Any, n: int) -> None:
     assert coverage(Z, chosen, 3.0, uncertainty) >= (1 - 1 / np.e) * best - uncertainty.sum() / 255
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.data())
 def test_what_was_asked_before_does_not_matter(pool: Any, data: st.DataObject) -> None:
     Z, uncertainty, labeled, askable = pool
@@ -289,7 +289,7 @@ def test_what_was_asked_before_does_not_matter(pool: Any, data: st.DataObject) -
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(1, 6))
 def test_weights_are_multiplicities(pool: Any, n: int) -> None:
     Z, _, labeled, askable = pool

@@ -25,7 +25,7 @@ SAMPLE = np.arange(1000) % 5
 
 def checkpoints(*points: tuple[int, int, float]) -> list[Checkpoint]:
     """Of each point the number of labels, how many predictions of the sample differ, and the accuracy."""
-    return [Checkpoint(n, np.where(SAMPLE * 0 + np.arange(1000) < off, 9, SAMPLE), a) for n, off, a in points]
+    return [Checkpoint(n, np.where(np.arange(1000) < off, 9, SAMPLE), a) for n, off, a in points]
 
 
 STEADY = [(100, 0, 0.99), (110, 0, 0.99), (121, 0, 0.99), (133, 0, 0.99)]
@@ -104,8 +104,15 @@ def test_a_gain_is_never_more_than_what_is_wrong(accuracies: list[float], batch:
 
 @pytest.mark.parametrize(
     ("n", "accuracies", "batch"),
-    [([10], [0.5], 1), ([10, 10], [0.5, 0.6], 1), ([0, 10], [0.5, 0.6], 1), ([10, 20], [0.5], 1), ([10, 20], [0.5, 1.5], 1), ([10, 20], [0.5, 0.6], 0)],
-)  # fmt: skip
+    [
+        ([10], [0.5], 1),
+        ([10, 10], [0.5, 0.6], 1),
+        ([0, 10], [0.5, 0.6], 1),
+        ([10, 20], [0.5], 1),
+        ([10, 20], [0.5, 1.5], 1),
+        ([10, 20], [0.5, 0.6], 0),
+    ],
+)
 def test_gains_of_nonsense_are_refused(n: list, accuracies: list, batch: int) -> None:
     with pytest.raises(InputError):
         expected_gain(n, accuracies, batch=batch)

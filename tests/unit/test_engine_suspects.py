@@ -1,5 +1,7 @@
 """Answers that look wrong."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,7 +68,7 @@ def test_suspects_are_those_above_zero_worst_first_and_contradicted(pool: tuple,
     G, Y = pool
     scores, found = suspicion(G, Y), suspects(G, Y, n_witnesses=n)
     assert sorted(s.label for s in found) == np.flatnonzero(scores > 0).tolist()
-    assert all(a.score >= b.score for a, b in zip(found, found[1:], strict=False))
+    assert all(a.score >= b.score for a, b in pairwise(found))
     for s in found:
         assert s.suggestion != Y[s.label].argmax()
         assert len(s.witnesses) <= n

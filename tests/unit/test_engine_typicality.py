@@ -80,7 +80,7 @@ def test_one_task_and_equal_tasks() -> None:
 # ── Properties ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(0, 30), st.none() | st.integers(1, 4))
 def test_as_many_as_there_are_each_once_and_askable(pool: Any, n: int, n_clusters: int | None) -> None:
     points, labeled, askable = pool
@@ -90,7 +90,7 @@ def test_as_many_as_there_are_each_once_and_askable(pool: Any, n: int, n_cluster
     np.testing.assert_array_equal(typiclust(points, labeled, askable, n, n_clusters=n_clusters), chosen)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(pools(), st.integers(1, 4))
 def test_always_of_the_biggest_cluster_with_the_fewest_answers(pool: Any, n_clusters: int) -> None:
     points, labeled, askable = pool

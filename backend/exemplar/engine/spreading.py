@@ -22,7 +22,7 @@ ALPHA = 0.9
 
 # Keeps the working set at a few matrices of so many columns, whatever the number of classes.
 BLOCK_OF_COLUMNS = 16
-CHUNK_OF_ROWS = 16_384
+CHUNK_OF_ROWS = 50_000
 
 _UNSEEN = -1
 

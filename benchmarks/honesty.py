@@ -1,0 +1,259 @@
+"""Do the figures that we show keep their word? Simulated sessions with audits, accept tests and wrong answers.
+
+.venv/bin/python benchmarks/honesty.py [--sessions 100] [--queue-sees-audits]
+
+A session: a random pool; a hash keeps 40 % of it from the queue, and every eighth question is one of these, an
+audit (the large share is there to know the truth well, not to ask more of them). "True" is what an annotator would
+answer, mistakes included: with 5 % wrong answers, of every task alike.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import data
+import numpy as np
+from machine import describe
+from threadpoolctl import threadpool_limits
+
+from exemplar.engine import (
+    Geometry,
+    calibrated,
+    fit_temperature,
+    leave_one_out,
+    node_shares,
+    plan_queue,
+    propagate,
+    spread,
+    survey,
+)
+from exemplar.engine.acceptance import PROMISES, draw, judge, sample_size
+from exemplar.engine.audits import AccuracyEstimate, estimate_accuracy, hash_ranks
+from exemplar.engine.calibration import reliability, typical_mass
+from exemplar.engine.suspects import suspicion
+
+N_POOLS = 10
+RESERVED = 0.4
+EVERY = 8
+NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool and its G, kept whole to run many sessions on it; ``y`` is the data set's."""
+
+    geometry: Geometry
+    G: np.ndarray
+    y: np.ndarray
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one session showed, and what was true."""
+
+    estimate: AccuracyEstimate
+    true_of_reserved: float
+    true_of_rest: float
+    true_of_pool: float
+    confidence: np.ndarray  # of the audits, and whether they were right
+    right: np.ndarray
+    accepted: list[tuple[float, str, bool]]  # promise, verdict, whether it is kept
+    wrong_found: tuple[int, int]  # among the most suspicious fifth, and in all
+
+
+def pools(name: str, n: int) -> Iterator[Pool]:
+    """Return n random pools: 1 400 of digits, 2 000 of MNIST, 3 000 of Banking77."""
+    banking = data.banking() if name == "banking77" else None
+    for seed in range(n):
+        if banking is None:
+            split = data.digits(seed) if name == "digits" else data.mnist(seed, 2000)
+            X, y = split.X, split.y
+        else:
+            rows = np.random.default_rng(seed).permutation(len(banking.X))[:3000]
+            X, y = banking.X[rows], banking.y[rows]
+        geometry = survey(X)
+        S = geometry.graph.affinity
+        yield Pool(geometry, spread(S, np.eye(S.shape[0], dtype=np.float32)), y, int(y.max()) + 1)
+
+
+def answers_to_all(pool: Pool, noise: float, seed: int) -> np.ndarray:
+    """Return what an annotator would say of every task."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(len(pool.y)) < noise
+    return np.where(wrong, (pool.y + rng.integers(1, pool.n_classes, len(pool.y))) % pool.n_classes, pool.y)
+
+
+def shares_of(pool: Pool, said: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    shares = np.zeros((len(said), pool.n_classes), np.float32)
+    shares[rows, said[rows]] = 1
+    return shares
+
+
+def scores_of(pool: Pool, said: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return what propagation makes of the answers to these rows, by the columns of G."""
+    Y = node_shares(pool.geometry, shares_of(pool, said, rows))
+    nodes = np.flatnonzero(Y.any(axis=1))
+    return (pool.G[:, nodes] @ Y[nodes])[pool.geometry.graph.node_of]
+
+
+def ask(pool: Pool, said: np.ndarray, ranks: np.ndarray, n: int, queue_sees_audits: bool) -> np.ndarray:
+    """Return the rows that are asked, in order: the queue's, and each eighth the next audit."""
+    reserved = ranks < RESERVED
+    audits = iter(np.argsort(ranks))
+    asked: list[int] = []
+    while len(asked) < n:
+        rows = np.array(asked, np.intp)
+        seen = rows if queue_sees_audits else rows[~reserved[rows]]
+        labeled, askable = np.zeros(len(said), bool), ~reserved
+        labeled[seen], askable[rows] = True, False
+        batch = max(8, len(asked) // 6)
+        scores = scores_of(pool, said, seen)
+        for row in plan_queue(pool.geometry, scores, labeled=labeled, askable=askable, n=batch).tolist():
+            if (len(asked) + 1) % EVERY == 0:
+                asked.append(int(next(audits)))
+            asked.append(row)
+    return np.array(asked[:n])
+
+
+def session(pool: Pool, n_labels: int, noise: float, seed: int, queue_sees_audits: bool) -> Outcome:
+    geometry, said = pool.geometry, answers_to_all(pool, noise, seed)
+    ranks = hash_ranks([str(row) for row in range(len(said))], seed=seed)
+    asked = ask(pool, said, ranks, n_labels, queue_sees_audits)
+    scores = propagate(geometry, shares_of(pool, said, asked))
+    mass = typical_mass(scores)
+
+    Y = node_shares(geometry, shares_of(pool, said, asked))
+    nodes = np.flatnonzero(Y.any(axis=1))
+    G_LL = pool.G[np.ix_(nodes, nodes)]
+    q_of_nodes = np.zeros_like(Y)
+    q_of_nodes[nodes] = leave_one_out(G_LL, Y[nodes])
+    q = q_of_nodes[geometry.graph.node_of[asked]]
+    temperature = fit_temperature(q, said[asked], typical_mass=mass)
+
+    predicted = scores.argmax(axis=1)
+    predicted[asked] = np.where(q.any(axis=1), q.argmax(axis=1), -1)
+    confidence = calibrated(scores, temperature, typical_mass=mass).max(axis=1)
+    confidence[asked] = calibrated(q, temperature, typical_mass=mass).max(axis=1)
+
+    right, reserved, open_ = predicted == said, ranks < RESERVED, np.ones(len(said), bool)
+    open_[asked] = False
+    audits = asked[reserved[asked]]
+    estimate = estimate_accuracy(predicted[audits], said[audits], population="reserved", generation=str(seed))
+    worst = np.argsort(-suspicion(G_LL, Y[nodes]))[: len(nodes) // 5]
+    wrong = Y[nodes].argmax(axis=1) != pool.y[geometry.graph.rows[nodes]]
+    return Outcome(
+        estimate,
+        float(right[reserved].mean()),
+        float(right[open_ & ~reserved].mean()),
+        float(right.mean()),
+        confidence[audits],
+        right[audits],
+        accept(np.where(open_, confidence, -1), predicted, said, seed),
+        (int(wrong[worst].sum()), int(wrong.sum())),
+    )
+
+
+def accept(
+    confidence: np.ndarray, predicted: np.ndarray, said: np.ndarray, seed: int
+) -> list[tuple[float, str, bool]]:
+    """Try each promise on the tasks that are as confident, after a refusal once more on those twice as sure."""
+    found = []
+    for promise in PROMISES:
+        for attempt, least in enumerate((promise, (1 + promise) / 2), start=1):
+            rows = np.flatnonzero(confidence >= least)
+            if len(rows) == 0:
+                break
+            n = sample_size(promise, attempt=attempt, n_tasks=len(rows))
+            drawn = draw(rows, n, random_state=1000 * seed + attempt)
+            test = judge(predicted[drawn], said[drawn], promise=promise, attempt=attempt, n_tasks=len(rows))
+            kept = bool((predicted[rows] == said[rows]).mean() >= promise)
+            found.append((promise, test.verdict, kept))
+            if test.verdict == "accepted":
+                break
+    return found
+
+
+def covered(outcomes: list[Outcome], truth: Callable[[Outcome], float]) -> int:
+    return sum(o.estimate.low <= truth(o) <= o.estimate.high for o in outcomes)
+
+
+def report(name: str, noise: float, outcomes: list[Outcome]) -> None:
+    rates = np.array([o.estimate.rate for o in outcomes])
+    true = np.array([o.true_of_reserved for o in outcomes])
+    error = (rates - true).std(ddof=1) / np.sqrt(len(rates))
+    width = np.mean([o.estimate.high - o.estimate.low for o in outcomes])
+    print(
+        f"{name:10}{noise:5.0%}{len(outcomes):5}{np.mean([o.estimate.n_audits for o in outcomes]):7.0f}"
+        f"{100 * true.mean():7.1f}{100 * (rates - true).mean():+7.1f} ±{100 * error:4.1f}{100 * width:7.1f}"
+        f"{covered(outcomes, lambda o: o.true_of_reserved):9}{covered(outcomes, lambda o: o.true_of_rest):6}"
+        f"{covered(outcomes, lambda o: o.true_of_pool):6}",
+        flush=True,
+    )
+
+
+def report_acceptance(name: str, noise: float, outcomes: list[Outcome]) -> None:
+    for promise in PROMISES:
+        tried = [[t for t in o.accepted if t[0] == promise] for o in outcomes]
+        accepted = [t for tests in tried for t in tests if t[1] == "accepted"]
+        n_kept = sum(kept for _, _, kept in accepted)
+        print(
+            f"{name:10}{noise:5.0%}{promise:8.0%}{sum(map(len, tried)):7}{len(accepted):10}{n_kept:6}"
+            f"{len(outcomes) - (len(accepted) - n_kept):24} of {len(outcomes)}"
+        )
+
+
+def report_rest(name: str, noise: float, outcomes: list[Outcome]) -> None:
+    table = reliability(
+        np.concatenate([o.confidence for o in outcomes]), np.concatenate([o.right for o in outcomes]), n_bins=5
+    )
+    bins = "  ".join(f"{c:.2f}→{a:.2f}" for c, a in zip(table.confidence, table.accuracy, strict=True))
+    found, wrong = np.sum([o.wrong_found for o in outcomes], axis=0)
+    suspects = f"{found} of {wrong} wrong answers" if wrong else "–"
+    print(f"{name:10}{noise:5.0%}{table.error:8.3f}   {bins}   {suspects}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=100, help="for each data set and share of wrong answers")
+    parser.add_argument("--queue-sees-audits", action="store_true", help="what goes wrong if it does")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    print(describe("scikit-learn", "numpy", "scipy"))
+    print(
+        f"{N_POOLS} pools each, {options.sessions} sessions; population: what a hash keeps from the queue; the queue "
+        f"{'SEES' if options.queue_sees_audits else 'does not see'} audits\n\n"
+        f"{'':10}{'':5}{'':5}{'':7}{'accuracy, %':>26}{'':2}{'interval covers the truth of':>30}\n"
+        f"{'set':10}{'wrong':>5}{'n':>5}{'audits':>7}{'true':>7}{'estimate-true':>14}{'width':>7}"
+        f"{'reserved':>9}{'rest':>6}{'pool':>6}"
+    )
+    results = []
+    with threadpool_limits(1):
+        for name, n_labels in (("digits", 300), ("mnist", 300), ("banking77", 400)):
+            if not data.is_there(name):
+                continue
+            runs: dict[float, list[Outcome]] = {0.0: [], NOISE: []}
+            each = -(-options.sessions // N_POOLS)
+            for i, pool in enumerate(pools(name, N_POOLS)):
+                for noise, outcomes in runs.items():
+                    for seed in range(each * i, min(each * (i + 1), options.sessions)):
+                        outcomes.append(session(pool, n_labels, noise, seed, options.queue_sees_audits))
+            for noise, outcomes in runs.items():
+                report(name, noise, outcomes)
+                results.append((name, noise, outcomes))
+    print(
+        f"\n{'set':10}{'wrong':>5}{'promise':>8}{'tried':>7}{'accepted':>10}{'kept':>6}{'sessions not misled':>28}"
+    )
+    for result in results:
+        report_acceptance(*result)
+    print(
+        f"\n{'set':10}{'wrong':>5}{'error':>8}   confidence → right, of all audits   found in the most suspicious fifth"
+    )
+    for result in results:
+        report_rest(*result)
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

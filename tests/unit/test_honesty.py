@@ -1,0 +1,97 @@
+"""What a snapshot says of how right it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exemplar.engine import MIN_AUDITS, UNLABELED, survey
+from exemplar.labelstudio.tasks import Annotation, Task
+from exemplar.project.honesty import Honesty, be_honest
+from exemplar.project.learn import Answers, learn
+from exemplar.settings import Settings
+from exemplar.store.project_store import AuditEntry
+
+# Three groups in the plane, of 60 tasks each.
+TRUTH = np.repeat([0, 1, 2], 60)
+POOL = survey(np.random.default_rng(1).normal(size=(180, 2)).astype(np.float32) + 9 * TRUTH[:, None], n_clusters=3)
+
+
+def tasks_of(rows: list[int]) -> list[Task]:
+    said = Annotation(1, 1, [], cancelled=False, unseen=False)
+    return [Task(100 + row, "", "", (said,) if row in rows else ()) for row in range(180)]
+
+
+def entry(kind: str, row: int, choice: int) -> AuditEntry:
+    return AuditEntry(kind=kind, task=100 + row, choice=choice, confidence=0.9, generation=1, snapshot=1, at=0.0)
+
+
+def report(
+    said: dict[int, int], log: list[AuditEntry], *, skipped: tuple[int, ...] = (), by_graph: bool = True
+) -> Honesty:
+    shares, y = np.zeros((180, 3), np.float32), np.full(180, UNLABELED)
+    for row, class_index in said.items():
+        shares[row, class_index], y[row] = 1, class_index
+    answers = Answers(shares, y, np.array([*said, *skipped], np.intp))
+    learned = learn(POOL, answers, replace(Settings(), audit_share=0.0), audits=np.empty(0, np.intp))
+    tasks = tasks_of([*said, *skipped])
+    return be_honest(tasks, POOL, answers, learned, log, (), by_graph=by_graph, generation="exemplar-1")
+
+
+AUDITS = list(range(0, 180, 5))  # 36, 12 of each group
+TRUE = {row: int(TRUTH[row]) for row in AUDITS}
+
+
+def test_below_thirty_audits_no_percentage_is_said() -> None:
+    few = {row: TRUE[row] for row in AUDITS[: MIN_AUDITS - 1]}
+    said = report(few, [entry("frozen", row, TRUE[row]) for row in few]).said
+    assert (said["accuracy"]["is_shown"], said["accuracy"]["rate"]) == (False, None)
+    assert said["leave_one_out"] is not None
+
+
+def test_audits_count_by_what_the_model_says_without_their_own_answer() -> None:
+    # What was frozen was wrong throughout; the model of now is right.
+    said = report(TRUE, [entry("frozen", row, (TRUE[row] + 1) % 3) for row in AUDITS]).said["accuracy"]
+    assert (said["n_audits"], said["rate"]) == (36, 1.0)
+    assert 0.85 < said["low"] < 1
+    assert said["generation"] == "exemplar-1"
+
+
+def test_other_methods_are_judged_by_what_was_frozen() -> None:
+    log = [entry("frozen", row, (TRUE[row] + 1) % 3) for row in AUDITS]
+    assert report(TRUE, log, by_graph=False).said["accuracy"]["rate"] == 0.0
+
+
+def test_an_audit_that_was_skipped_widens_the_interval() -> None:
+    skipped = (1, 2, 3)
+    log = [entry("frozen", row, int(TRUTH[row])) for row in (*AUDITS, *skipped)]
+    plain, wide = report(TRUE, log), report(TRUE, log, skipped=skipped)
+    assert wide.said["accuracy"]["n_unknown"] == 3
+    assert wide.said["accuracy"]["low"] < plain.said["accuracy"]["low"]
+    assert wide.said["accuracy"]["high"] == 1
+
+
+def test_a_task_that_is_frozen_and_not_asked_yet_is_no_audit() -> None:
+    log = [entry("frozen", row, int(TRUTH[row])) for row in (*AUDITS, 1, 2)]
+    assert report(TRUE, log).said["accuracy"]["n_audits"] == 36
+
+
+def test_what_annotators_saw_is_agreement_and_no_audit() -> None:
+    said = report(TRUE, [entry("seen", 0, TRUE[0]), entry("seen", 5, 2)]).said
+    assert said["agreement"] == {"n": 2, "n_same": 1}
+    assert said["accuracy"]["n_audits"] == 0
+
+
+def test_a_wrong_answer_is_doubtful_and_those_who_contradict_it_are_named() -> None:
+    said = report(TRUE | {0: 2}, []).said
+    assert said["suspects"][0]["task"] == 100
+    assert said["suspects"][0]["suggestion"] == 0
+    assert {TRUTH[task - 100] for task in said["suspects"][0]["contradicted_by"]} == {0}
+    assert said["conflicts"] == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 36])
+def test_whatever_is_known_there_is_a_report(n: int) -> None:
+    found = report({row: TRUE[row] for row in AUDITS[:n]}, [])
+    assert found.said["advice"]["stop"] is False
+    assert len(found.checkpoints) == min(n, 1)
