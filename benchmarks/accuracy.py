@@ -209,7 +209,7 @@ def noise(seeds: Sequence[int], *, budget: int = 100, share: float = 0.1, asked_
     found = np.array([_noisy(digits(seed), seed, budget, share, asked_again) for seed in seeds])
     print(f"digits, {budget} labels, {share:.0%} of them wrong; asked again: {asked_again:.0%} (pool / test, %)")
     for name, values in zip(
-        ("clean", "with wrong answers", "after asking again"), found.transpose(1, 2, 0), strict=True
+        ("clean", "with wrong answers", "after asking again"), found.transpose(1, 2, 0)[:3], strict=True
     ):
         print(f"  {name:20} {100 * values[0].mean():.1f} / {100 * values[1].mean():.1f}")
     low, high = _interval(100 * (found[:, 0, 0] - found[:, 2, 0]))

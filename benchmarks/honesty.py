@@ -9,8 +9,10 @@ answer, mistakes included: with 5 % wrong answers, of every task alike.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import data
 import numpy as np
@@ -37,6 +39,7 @@ N_POOLS = 10
 RESERVED = 0.4
 EVERY = 8
 NOISE = 0.05
+N_LABELS = {"digits": 300, "mnist": 300, "banking77": 400}
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,27 @@ class Outcome:
     wrong_found: tuple[int, int]  # among the most suspicious fifth, and in all
 
 
-def pools(name: str, n: int) -> Iterator[Pool]:
-    """Return n random pools: 1 400 of digits, 2 000 of MNIST, 3 000 of Banking77."""
-    banking = data.banking() if name == "banking77" else None
-    for seed in range(n):
-        if banking is None:
-            split = data.digits(seed) if name == "digits" else data.mnist(seed, 2000)
-            X, y = split.X, split.y
-        else:
-            rows = np.random.default_rng(seed).permutation(len(banking.X))[:3000]
-            X, y = banking.X[rows], banking.y[rows]
-        geometry = survey(X)
-        S = geometry.graph.affinity
-        yield Pool(geometry, spread(S, np.eye(S.shape[0], dtype=np.float32)), y, int(y.max()) + 1)
+def make_pool(name: str, seed: int) -> Pool:
+    """Return a random pool: 1 400 tasks of digits, 2 000 of MNIST, 3 000 of Banking77."""
+    if name == "banking77":
+        split = data.banking()
+        rows = np.random.default_rng(seed).permutation(len(split.X))[:3000]
+    else:
+        split = data.digits(seed) if name == "digits" else data.mnist(seed, 2000)
+        rows = np.arange(len(split.X))
+    geometry = survey(split.X[rows])
+    S = geometry.graph.affinity
+    return Pool(geometry, spread(S, np.eye(S.shape[0], dtype=np.float32)), split.y[rows], split.n_classes)
+
+
+def run(name: str, pool_seed: int, seeds: range, queue_sees_audits: bool) -> dict[float, list[Outcome]]:
+    """Return the outcomes of some sessions on one pool, without and with wrong answers."""
+    with threadpool_limits(1):
+        pool = make_pool(name, pool_seed)
+        return {
+            noise: [session(pool, N_LABELS[name], noise, seed, queue_sees_audits) for seed in seeds]
+            for noise in (0.0, NOISE)
+        }
 
 
 def answers_to_all(pool: Pool, noise: float, seed: int) -> np.ndarray:
@@ -222,24 +233,20 @@ def main() -> None:
     start = time.perf_counter()
     print(describe("scikit-learn", "numpy", "scipy"))
     print(
-        f"{N_POOLS} pools each, {options.sessions} sessions; population: what a hash keeps from the queue; the queue "
+        f"{N_POOLS} pools each; population: what a hash keeps from the queue; the queue "
         f"{'SEES' if options.queue_sees_audits else 'does not see'} audits\n\n"
-        f"{'':10}{'':5}{'':5}{'':7}{'accuracy, %':>26}{'':2}{'interval covers the truth of':>30}\n"
+        f"{'':27}{'accuracy, %':>27}{'':2}{'interval covers the truth of':>30}\n"
         f"{'set':10}{'wrong':>5}{'n':>5}{'audits':>7}{'true':>7}{'estimate-true':>14}{'width':>7}"
         f"{'reserved':>9}{'rest':>6}{'pool':>6}"
     )
     results = []
-    with threadpool_limits(1):
-        for name, n_labels in (("digits", 300), ("mnist", 300), ("banking77", 400)):
-            if not data.is_there(name):
-                continue
-            runs: dict[float, list[Outcome]] = {0.0: [], NOISE: []}
-            each = -(-options.sessions // N_POOLS)
-            for i, pool in enumerate(pools(name, N_POOLS)):
-                for noise, outcomes in runs.items():
-                    for seed in range(each * i, min(each * (i + 1), options.sessions)):
-                        outcomes.append(session(pool, n_labels, noise, seed, options.queue_sees_audits))
-            for noise, outcomes in runs.items():
+    with ProcessPoolExecutor(2) as processes:
+        for name in filter(data.is_there, N_LABELS):
+            some = [range(*np.array([i, i + 1]) * options.sessions // N_POOLS) for i in range(N_POOLS)]
+            work = partial(run, name, queue_sees_audits=options.queue_sees_audits)
+            found = list(processes.map(work, range(N_POOLS), some))
+            for noise in found[0]:
+                outcomes = [outcome for runs in found for outcome in runs[noise]]
                 report(name, noise, outcomes)
                 results.append((name, noise, outcomes))
     print(
@@ -248,7 +255,7 @@ def main() -> None:
     for result in results:
         report_acceptance(*result)
     print(
-        f"\n{'set':10}{'wrong':>5}{'error':>8}   confidence → right, of all audits   found in the most suspicious fifth"
+        f"\n{'set':10}{'wrong':>5}{'error':>8}   confidence → right, of all audits; most suspicious fifth of answers"
     )
     for result in results:
         report_rest(*result)

@@ -16,6 +16,7 @@ from exemplar.errors import SettingError
 # The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
 PROPAGATIONS = (
     "graph",
+    "gaussian-process",
     "clusters",
     "label-spreading",
     "label-propagation",

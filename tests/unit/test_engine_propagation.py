@@ -229,5 +229,5 @@ def test_shares_that_are_none_are_refused(wrong: float, groups: Geometry) -> Non
 
 
 def test_an_unknown_method_is_named(groups: Geometry) -> None:
-    with pytest.raises(InputError, match=r"magic.*graph, clusters"):
+    with pytest.raises(InputError, match=r"magic.*graph, gaussian"):
         propagate(groups, np.zeros((60, 2)), method="magic")

@@ -13,12 +13,14 @@ from threadpoolctl import threadpool_limits
 from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clusters import Clustering, assign
 from exemplar.engine.geometry import Geometry
-from exemplar.engine.spreading import spread
+from exemplar.engine.spreading import empty_columns, gp_weights, spread
 from exemplar.errors import InputError
 
 UNLABELED = -1
 # Where the graph leads to no answer, the nearest answer has the word, as softly as this share of a usual one.
 _WHISPER = np.float32(1e-3)
+# How far answers may be off, as the variance of a Gaussian process.
+NOISE = 0.1
 
 
 def propagate(
@@ -36,8 +38,9 @@ def propagate(
     shares : float array of shape (n_tasks, n_classes)
         The shares of the annotators' votes, adding up to 1 where there is an answer; zeros elsewhere.
     method : str
-        One of PROPAGATIONS. ``graph``: over the neighbour graph, in all of the pool. ``clusters``: to the members
-        of the answer's cluster. ``label-spreading``, ``label-propagation``: scikit-learn's, over their own
+        One of PROPAGATIONS. ``graph``: over the neighbour graph, in all of the pool. ``gaussian-process``: the same
+        graph as the kernel of a regression, for a rare class among few. ``clusters``: to the members of the
+        answer's cluster. ``label-spreading``, ``label-propagation``: scikit-learn's, over their own
         graph. ``self-training-forest``, ``self-training-logistic``: scikit-learn's self-training.
     percent : float in (0, 100]
         With ``clusters``: only the closest so many per cent of a cluster's members.
@@ -54,7 +57,8 @@ def propagate(
 
     References
     ----------
-    Zhou et al. (2004), "Learning with local and global consistency" (graph, label-spreading). Géron (2022),
+    Zhou et al. (2004), "Learning with local and global consistency" (graph, label-spreading). Zhu, Ghahramani &
+    Lafferty (2003), "Semi-supervised learning using Gaussian fields" (gaussian-process). Géron (2022),
     "Hands-On Machine Learning", ch. 9 (clusters). Zhu & Ghahramani (2002), "Learning from labeled and unlabeled
     data with label propagation". Yarowsky (1995), "Unsupervised word sense disambiguation rivaling supervised
     methods" (self-training).
@@ -151,7 +155,24 @@ def node_shares(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.f
 
 def _by_graph(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
     Y = node_shares(geometry, shares)
-    F = spread(geometry.graph.affinity, Y)
+    return _reached(geometry, Y, spread(geometry.graph.affinity, Y))
+
+
+def _by_gaussian_process(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    Y = node_shares(geometry, shares)
+    nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
+    columns = empty_columns().updated(geometry.pusher, nodes)
+    G = columns.among_labeled()
+    weights = np.zeros_like(Y)
+    weights[nodes] = gp_weights((G + G.T) / 2, Y[nodes], noise=NOISE)
+    # G is linear, and spreading takes no negative shares.
+    for_, against = np.maximum(weights, 0), np.maximum(-weights, 0)
+    F = spread(geometry.graph.affinity, for_) - spread(geometry.graph.affinity, against)
+    return _reached(geometry, Y, np.maximum(F, 0))
+
+
+def _reached(geometry: Geometry, Y: NDArray[np.float32], F: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the tasks' scores; where the graph leads to no answer, the nearest answer's."""
     unreached = np.flatnonzero(~F.any(axis=1))
     if len(unreached):
         answered, Z = np.flatnonzero(Y.any(axis=1)), geometry.Z[geometry.graph.rows]
@@ -187,6 +208,7 @@ def _neighbors(model: Any, **options: Any) -> Callable[[], Any]:
 # scikit-learn's alpha of 0.2 clamps to the answers' surroundings; the graph's own is 0.9.
 PROPAGATIONS: dict[str, Callable[[Geometry, NDArray[np.float32]], NDArray[np.float32]]] = {
     "graph": _by_graph,
+    "gaussian-process": _by_gaussian_process,
     "clusters": lambda geometry, shares: cluster_shares(geometry.clustering, shares),
     "label-spreading": _by_scikit_learn(_neighbors(LabelSpreading)),
     "label-propagation": _by_scikit_learn(_neighbors(LabelPropagation)),

@@ -54,7 +54,7 @@ def spread(
 
     References
     ----------
-    Zhou et al. (2004), "Learning with local and global consistency", eq. 3-4. Golub & Varga (1961),
+    Zhou et al. (2004), "Learning with local and global consistency", eq. 3. Golub & Varga (1961),
     "Chebyshev semi-iterative methods": after k steps the error is T_k(S) / T_k(1/α) times F_exact.
 
     Examples
@@ -160,7 +160,7 @@ class Pusher:
 
     References
     ----------
-    Andersen, Chung & Lang (2006), "Local graph partitioning using PageRank vectors", sec. 3: push where the
+    Andersen, Chung & Lang (2006), "Local graph partitioning using PageRank vectors": push where the
     residual is large. Here all nodes whose residual is large join a ball at once, and what is on the ball is
     solved by conjugate gradients rather than pushed around in it.
     """
@@ -447,8 +447,8 @@ def gp_weights(G_LL: NDArray[np.float32], Y_L: NDArray[np.float32], *, noise: fl
 
     References
     ----------
-    Zhu, Ghahramani & Lafferty (2003), "Semi-supervised learning using Gaussian fields and harmonic functions",
-    sec. 7. Rasmussen & Williams (2006), "Gaussian Processes for Machine Learning", eq. 2.23.
+    Zhu, Ghahramani & Lafferty (2003), "Semi-supervised learning using Gaussian fields and harmonic functions".
+    Rasmussen & Williams (2006), "Gaussian Processes for Machine Learning", eq. 2.23.
 
     Examples
     --------
