@@ -102,9 +102,7 @@ def test_after_a_deleted_answer_its_cluster_is_asked_again(flow: Flow, labelled:
     flow.studio.state.delete_annotation(flow.studio.state.annotations_of(task["id"])[0]["id"])
     flow.settle(labelled)
     snapshot, queue = flow.snapshot(labelled), flow.queue(labelled)
-    clusters = dict(
-        zip(snapshot.task_ids.tolist(), snapshot.geometry.clustering.cluster_ids.tolist(), strict=True)
-    )
+    clusters = dict(zip(snapshot.task_ids.tolist(), snapshot.geometry.clustering.cluster_ids.tolist(), strict=True))
     assert clusters[queue[0]] == clusters[task["id"]]
 
 

@@ -196,6 +196,8 @@ def test_an_updated_graph_is_as_one_built_anew(
     n_new = data.draw(st.integers(int(not stays.any()), len(other)))
     new = np.resize(other[:n_new], (n_new, X.shape[1]))
     X_now, kept = np.vstack([X[stays], new]), np.append(np.flatnonzero(stays), np.full(n_new, NEW))
+    if data.draw(st.booleans()):
+        X_now, kept = np.roll(X_now, n_new, axis=0), np.roll(kept, n_new)
     updated = update_graph(before, X_now, kept)
     anew = build_graph(X_now, one_cluster(X_now), n_neighbors=n_neighbors)
     np.testing.assert_array_equal(updated.rows[updated.node_of], anew.rows[anew.node_of])

@@ -93,14 +93,14 @@ def _herding(
     geometry: Geometry, scores: NDArray[np.float32], labeled: Mask, askable: Mask, n: int, random_state: int
 ) -> Rows:
     n_classes = scores.shape[1]
-    missing = n_starters(n_classes) - int(np.count_nonzero(labeled))
+    # Of a tiny pool, a few tasks speak for all.
+    n_first = min(n_starters(n_classes), max(2, geometry.n_tasks // 4))
+    missing = n_first - int(np.count_nonzero(labeled))
     starters = np.empty(0, np.intp)
     if missing > 0:
         # A task that is far from all others speaks for none of them.
         open_to = askable & ~geometry.outliers
-        starters = representatives(
-            geometry.coarse(n_starters(n_classes)), askable=open_to, settled=labeled, n=min(n, missing)
-        )
+        starters = representatives(geometry.coarse(n_first), askable=open_to, settled=labeled, n=min(n, missing))
     # Uncertainty says nothing while one class is all that has been seen.
     seen = np.count_nonzero(scores[labeled].any(axis=0))
     uncertainty = margin_uncertainty(scores, sharpness=SHARPNESS) if seen >= 2 else None

@@ -164,7 +164,7 @@ def _by_gaussian_process(geometry: Geometry, shares: NDArray[np.float32]) -> NDA
     columns = empty_columns().updated(geometry.pusher, nodes)
     G = columns.among_labeled()
     weights = np.zeros_like(Y)
-    weights[nodes] = gp_weights((G + G.T) / 2, Y[nodes], noise=NOISE)
+    weights[nodes] = gp_weights((G + G.T) / np.float32(2), Y[nodes], noise=NOISE)
     # G is linear, and spreading takes no negative shares.
     for_, against = np.maximum(weights, 0), np.maximum(-weights, 0)
     F = spread(geometry.graph.affinity, for_) - spread(geometry.graph.affinity, against)
