@@ -73,8 +73,8 @@ def splits(n_seeds: int) -> dict[str, tuple[str, Callable[[int], Split], int]]:
     return {
         "digits, book": ("digits", lambda seed: digits_of_the_book(), n_seeds),
         "digits, re-splits": ("digits", digits, n_seeds),
-        "mnist": ("mnist", mnist, max(10, n_seeds // 2)),
-        "banking": ("banking77", lambda seed: banking(), max(10, n_seeds // 2)),
+        "mnist": ("mnist", mnist, max(3, n_seeds // 2)),
+        "banking": ("banking77", lambda seed: banking(), max(3, n_seeds // 2)),
         "rare": ("digits", one_rare_class, n_seeds),
     }
 

@@ -16,6 +16,7 @@ from e2e.annotators import (
     queue,
     rows,
     said,
+    wait_for,
     wait_until_ready,
     wait_until_settled,
 )
@@ -64,7 +65,8 @@ def session(studio: LabelStudio, api: httpx.Client, tmp_path_factory: pytest.Tem
             asked.append(task["id"])
             shown.append(said(task["predictions"][0]) if task["predictions"] else None)
             annotator.submit(task)
-            wait_until_settled(backend, project, answered=n + 1)
+            wait_for(lambda n=n: backend.status(project)["answered"] > n, "the answer to be learned")
+        wait_until_settled(backend, project, answered=N_LABELS)
         [log] = folder.rglob("audit.jsonl")
         audits = [json.loads(line) for line in log.read_text().splitlines() if line]
         yield Session(project, backend, first_queue, asked, shown, audits)
@@ -91,7 +93,7 @@ def test_nearly_all_of_the_rest_is_labelled_right(api: httpx.Client, session: Se
 def test_audits_are_asked_blind_after_our_prediction_was_written_down(session: Session) -> None:
     frozen = {entry["task"] for entry in session.audits if entry["kind"] == "frozen"}
     audited = [task_id for task_id in session.asked if task_id in frozen]
-    assert len(audited) == N_LABELS * AUDIT_SHARE // 100
+    assert len(audited) == 4, "the 20th, 30th, 40th and 50th"
     for task_id, shown in zip(session.asked, session.shown, strict=True):
         if task_id in frozen:
             assert shown is None, f"audit {task_id} was served with a pre-annotation"
@@ -100,7 +102,7 @@ def test_audits_are_asked_blind_after_our_prediction_was_written_down(session: S
 
 
 def test_what_annotators_saw_is_written_down_apart(session: Session) -> None:
-    seen = {entry["task"]: entry["choice"] for entry in session.audits if entry["kind"] == "seen"}
-    by_task = dict(zip(session.asked, session.shown, strict=True))
-    assert seen
-    assert all(by_task[task_id] == choice for task_id, choice in seen.items())
+    seen = {entry["task"] for entry in session.audits if entry["kind"] == "seen"}
+    frozen = {entry["task"] for entry in session.audits if entry["kind"] == "frozen"}
+    assert len(seen) > N_LABELS / 2
+    assert seen <= set(session.asked) - frozen

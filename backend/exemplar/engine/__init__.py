@@ -23,7 +23,7 @@ from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import NEW, Geometry, resurvey, survey
 from exemplar.engine.graph import NeighborGraph, build_graph, neighbors_outside, update_graph
-from exemplar.engine.planning import STRATEGIES, plan_queue
+from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate
 from exemplar.engine.selection import representatives
@@ -81,6 +81,7 @@ __all__ = [
     "kappa",
     "leave_one_out",
     "leave_one_out_rate",
+    "n_starters",
     "neighbor_proba",
     "neighbors_outside",
     "node_shares",

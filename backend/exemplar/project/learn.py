@@ -17,6 +17,7 @@ from exemplar.engine import (
     fit_self_training,
     fit_temperature,
     leave_one_out,
+    n_starters,
     neighbor_proba,
     node_shares,
     plan_queue,
@@ -128,7 +129,8 @@ def plan(
     """Return the rows to ask next, and the position of each in the round's plan, which rises along them.
 
     A plan is made from the first annotations, a whole number of rounds of them; what was annotated since is
-    struck out. Every so many annotations an audit has its turn, whatever the model thinks of it.
+    struck out. Once each class can have been asked, every so many annotations an audit has its turn, whatever the
+    model thinks of it.
     """
     n_before = len(answers.annotated) // ROUND * ROUND
     before, since = answers.annotated[:n_before], answers.annotated[n_before:]
@@ -145,7 +147,9 @@ def plan(
     strategic = plan_queue(geometry, scores, labeled=labeled, askable=askable, n=n, strategy=settings.queue)
     waiting = audits[~np.isin(audits, before)]
     # When all else is asked, audits are all that is left.
-    rows = (_with_audits(strategic, waiting, n_before, settings.audit_share) if askable.any() else waiting)[:n]
+    first = max(n_starters(answers.shares.shape[1]) - n_before, 0)
+    mixed = _with_audits(strategic[first:], waiting, n_before + first, settings.audit_share)
+    rows = np.concatenate([strategic[:first], mixed])[:n] if askable.any() else waiting[:n]
     open_ = ~np.isin(rows, since)
     positions = np.flatnonzero(open_)[:ahead]
     return rows[positions], positions
