@@ -485,7 +485,7 @@ class _Candidates:
         for chunk in _chunks(len(which), QUERIES_AT_ONCE):
             some = which[chunk]
             Q = self.queries.take(some, self._Q)
-            origin = Q.mean(axis=0)
+            origin = _middle(Q)
             Q -= origin
             norms = np.einsum("ij,ij->i", Q, Q)
             self.spread[some] = np.maximum(self.spread[some], norms)
@@ -561,6 +561,13 @@ class _Candidates:
             differences -= self.nodes.take(nodes[chunk], B)
             np.einsum("ij,ij->i", differences, differences, out=distances[chunk])
         return np.sqrt(distances, out=distances)
+
+
+def _middle(Q: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the medians of some rows: a mean would be dragged off by a single wild one, and rounding would grow."""
+    some = Q[:: max(len(Q) // 9, 1)]
+    middle: NDArray[np.float32] = np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
+    return middle
 
 
 def _ranks(groups: NDArray[np.int32]) -> NDArray[np.intp]:
@@ -661,7 +668,7 @@ def _cells(nodes: _Vectors, cluster_ids: NDArray[np.int32]) -> _Cells:
     """Cut nodes, which are sorted by cluster, into their clusters."""
     bounds = np.flatnonzero(np.concatenate([[True], cluster_ids[1:] != cluster_ids[:-1], [True]]))
     centers = np.stack([nodes.X[nodes.rows[a:b]].mean(axis=0) for a, b in pairwise(bounds)])
-    origin = centers.mean(axis=0)
+    origin = np.median(centers, axis=0)
     cell_of = np.repeat(np.arange(len(centers), dtype=np.int32), np.diff(bounds))
     return _Cells(nodes, bounds, cell_of, centers - origin, origin)
 

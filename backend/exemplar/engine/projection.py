@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from exemplar.engine.checks import checked_pool
 from exemplar.errors import InputError
 
-# Up to so many features are kept as they are; of more, so many principal components (on MNIST, 64 to 150 do as well).
+# Up to so many features are kept; of more, so many principal components (on MNIST, 64 to 150 do as well).
 N_COMPONENTS = 128
 # The directions are those of at most so many tasks, drawn at random.
 N_FITTED = 20_000
