@@ -564,7 +564,7 @@ class _Candidates:
 
 
 def _middle(Q: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the medians of some rows: a mean would be dragged off by a single wild one, and rounding would grow."""
+    """Return the medians of some rows: one wild row would drag a mean far off, and rounding would grow."""
     some = Q[:: max(len(Q) // 9, 1)]
     middle: NDArray[np.float32] = np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
     return middle
