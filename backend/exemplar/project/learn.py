@@ -106,7 +106,7 @@ def learn(
     columns, temperature = _calibrate(geometry, answers, scores, columns or empty_columns())
     distributions = _distributions(scores, answers, temperature if settings.propagation == "graph" else None)
     classifier = _classifier(geometry, distributions, answers, settings)
-    choices, confidence = _choose(geometry, distributions, answers, classifier, settings)
+    choices, confidence = _choose(geometry, scores, distributions, answers, classifier, settings)
     queue, positions = plan(geometry, answers, settings, audits)
     known = choices != UNLABELED
     known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
@@ -202,6 +202,7 @@ def _classifier(
 
 def _choose(
     geometry: Geometry,
+    scores: NDArray[np.float32],
     distributions: NDArray[np.float32],
     answers: Answers,
     classifier: LinearClassifier | None,
@@ -214,7 +215,8 @@ def _choose(
     if settings.propagation != "graph":
         # A cluster's share says nothing while it has one answer; the classifier's word does.
         proba = classify(geometry, distributions, classifier, geometry.X)
-    choices = np.where(reached, distributions.argmax(axis=1), proba.argmax(axis=1))
+    # Of the faintest scores, calibrated distributions no longer tell the classes apart.
+    choices = np.where(reached, scores.argmax(axis=1), proba.argmax(axis=1))
     choices[~reached & ~proba.any(axis=1)] = UNLABELED
     choices[answered] = answers.y[answered]
     confidence = proba[np.arange(len(proba)), np.clip(choices, 0, n_classes - 1)]
