@@ -189,3 +189,9 @@ def test_half_a_label_studio_in_the_environment_is_refused() -> None:
     with pytest.raises(SettingError, match="LABEL_STUDIO_URL"):
         run._external_studio({"LABEL_STUDIO_API_KEY": "key"})
     assert run._external_studio({}) is None
+
+
+def test_a_folder_that_only_holds_label_studios_venv_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()  # what the tests leave there
+    with run._alone(tmp_path):
+        assert (tmp_path / "demo.lock").exists()
