@@ -7,12 +7,12 @@ The peer is no dependency: pip install pynndescent.
 
 import argparse
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from machine import describe
 from pynndescent import NNDescent
+from stopwatch import interleaved
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
@@ -54,7 +54,7 @@ def _graph(
     def peers() -> None:
         found["peer"] = NNDescent(X, n_neighbors=K + 1, random_state=0).neighbor_graph[0]
 
-    our_seconds, peer_seconds = _interleaved(n_runs, ours, peers)
+    our_seconds, peer_seconds = interleaved(n_runs, ours, peers)
     queries = np.random.default_rng(1).choice(len(X), N_QUERIES, replace=False)
     true = _true_neighbors(X, queries)
     our_recall, peer_recall = (_recall(found[which][queries], true) for which in ("ours", "peer"))
@@ -72,7 +72,7 @@ def _changes(X: np.ndarray, cluster_ids: np.ndarray, n_runs: int, n_changes: int
     graph = build_graph(X[:n_old], cluster_ids[:n_old], n_neighbors=K)
     come = np.append(np.arange(n_old), np.full(n_changes, NEW))
     come_and_go = np.append(np.arange(n_changes, n_old), np.full(n_changes, NEW))
-    anew, joined, changed, outside, affinity = _interleaved(
+    anew, joined, changed, outside, affinity = interleaved(
         n_runs,
         lambda: build_graph(X, cluster_ids, n_neighbors=K),
         lambda: update_graph(graph, X, come),
@@ -110,17 +110,6 @@ def _true_neighbors(X: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 def _recall(found: np.ndarray, true: np.ndarray) -> float:
     return float((found[:, :, None] == true[:, None]).any(axis=1).mean())
-
-
-def _interleaved(n_runs: int, *measured: Callable[[], object]) -> list[float]:
-    """Return each one's median of several runs, taken in turn so that what else the machine does hits all."""
-    seconds = np.empty((n_runs, len(measured)))
-    for run in range(n_runs):
-        for i, function in enumerate(measured):
-            start = time.perf_counter()
-            function()
-            seconds[run, i] = time.perf_counter() - start
-    return np.median(seconds, axis=0).tolist()
 
 
 def _row(what: str, ours: float, peer: float | None, peer_name: str, must: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from machine import describe
 from sklearn.datasets import load_digits
+from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
@@ -47,13 +48,13 @@ def _against_peer(n_tasks: int) -> list[dict[str, Any]]:
     ]
     names = ["MaxHerding", "TypiClust"]
     if find_spec("skactiveml") is None:
-        seconds = [*_interleaved(3, *ours), None, None]
+        seconds = [*interleaved(3, *ours), None, None]
     else:
-        seconds = _interleaved(3, *ours, *(lambda name=name: _peer(name, Z, BUDGET) for name in names))
+        seconds = interleaved(3, *ours, *(lambda name=name: _peer(name, Z, BUDGET) for name in names))
     size = f"{BUDGET} of {n_tasks:,} x {N_FEATURES}"
     must = (">= 5 x", "")
     return [
-        _row(f"{name}, {size}, bandwidth too", seconds[i], seconds[2 + i], f"skactiveml {name}", must[i])
+        row(f"{name}, {size}, bandwidth too", seconds[i], seconds[2 + i], f"skactiveml {name}", must[i])
         for i, name in enumerate(names)
     ]
 
@@ -76,11 +77,11 @@ def _one_more_answer(n_tasks: int, *, must: str, n_answers: int = 30) -> list[di
         seconds.append(time.perf_counter() - began)
     size = f"{n_tasks:,} x {N_FEATURES}"
     return [
-        _row(f"{BUDGET} planned after one more answer, {size}: median", float(np.median(seconds)), must=must),
-        _row(f"the same: largest of {n_answers}", max(seconds)),
-        _row(f"the first plan, kernel too, {size}", first, must="< 1.5" if must else ""),
-        _row(f"the bandwidth, {size}", found - start),
-        _row(f"MB at the peak, beside Z, {size}", _peak_megabytes(Z, sigma2), must="<= 200" if must else ""),
+        row(f"{BUDGET} planned after one more answer, {size}: median", float(np.median(seconds)), must=must),
+        row(f"the same: largest of {n_answers}", max(seconds)),
+        row(f"the first plan, kernel too, {size}", first, must="< 1.5" if must else ""),
+        row(f"the bandwidth, {size}", found - start),
+        row(f"MB at the peak, beside Z, {size}", _peak_megabytes(Z, sigma2), must="<= 200" if must else ""),
     ]
 
 
@@ -112,7 +113,7 @@ def _accuracy(n_splits: int) -> list[dict[str, Any]]:
                 peer = float(np.mean([_spread_accuracy(y, G, _peer(peers[name], Z, n)) for Z, y, G in splits]))
             what = f"% of labels right from {n}, digits, {n_splits} splits: {name}"
             peer_name = "" if peer is None else f"skactiveml {peers[name]}"
-            measured.append({**_row(what, ours, peer, peer_name), "ratio": None if peer is None else ours / peer})
+            measured.append({**row(what, ours, peer, peer_name), "ratio": None if peer is None else ours / peer})
     return measured
 
 
@@ -175,23 +176,6 @@ def _groups(n_tasks: int) -> np.ndarray:
     return Z
 
 
-def _interleaved(n_runs: int, *measured: Callable[[], object]) -> list[float]:
-    """Return each one's median of several runs, taken in turn so that what else the machine does hits all."""
-    seconds = np.empty((n_runs, len(measured)))
-    for run in range(n_runs):
-        for i, function in enumerate(measured):
-            start = time.perf_counter()
-            function()
-            seconds[run, i] = time.perf_counter() - start
-    medians: list[float] = np.median(seconds, axis=0).tolist()
-    return medians
-
-
-def _row(what: str, ours: float, peer: float | None = None, peer_name: str = "", must: str = "") -> dict[str, Any]:
-    ratio = None if peer is None else peer / ours
-    return {"what": what, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio, "must": must}
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true")
@@ -201,9 +185,11 @@ def main() -> None:
     if not peers:
         print("scikit-activeml is not installed: its columns are empty\n")
     print(f"{'what':68}{'ours':>11}{'peer':>11}{'ratio':>8}  {'must':10}peer")
-    for row in rows(quick=quick):
-        peer, ratio = ("" if row[key] is None else f"{row[key]:.4g}" for key in ("peer", "ratio"))
-        print(f"{row['what']:68}{row['ours']:11.4g}{peer:>11}{ratio:>8}  {row['must']:10}{row['peer_name']}")
+    for found in rows(quick=quick):
+        peer, ratio = ("" if found[key] is None else f"{found[key]:.4g}" for key in ("peer", "ratio"))
+        print(
+            f"{found['what']:68}{found['ours']:11.4g}{peer:>11}{ratio:>8}  {found['must']:10}{found['peer_name']}"
+        )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import kneighbors_graph
 from sklearn.semi_supervised import LabelSpreading
+from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
@@ -50,23 +51,23 @@ def _block_solve(n_nodes: int) -> list[dict[str, Any]]:
     Y[graph.node_of[y >= 0], y[y >= 0]] = 1
 
     neighbors = kneighbors_graph(X, K, include_self=True)
-    ours, peer, peer_converged = _interleaved(
+    ours, peer, peer_converged = interleaved(
         5,
         lambda: spread(S, Y),
         lambda: _label_spreading(X, y, lambda X, Y: neighbors.copy()),
         # As exact as ours: 0.9^131 = 1e-6.
         lambda: _label_spreading(X, y, lambda X, Y: neighbors.copy(), max_iter=131, tol=0),
     )
-    (whole,) = _interleaved(1, lambda: _label_spreading(X, y, "knn"))
+    (whole,) = interleaved(1, lambda: _label_spreading(X, y, "knn"))
     size = f"{n_nodes:,} x {N_CLASSES}"
     name = "LabelSpreading"
     return [
-        _row(f"spread {size}, graph given; peer's whole fit", ours, whole, name, ">= 10 x"),
-        _row(f"graph and spread {size}, clusters given", linked + ours, whole, name, ">= 10 x"),
-        _row(f"clusters, graph and spread {size}", clusters + linked + ours, whole, name, ""),
-        _row(f"spread {size} alone; peer ends after 30 steps", ours, peer, name, ""),
-        _row(f"spread {size} alone; both to 1e-6", ours, peer_converged, name, ""),
-        _row("share of nodes with the argmax of a solve to 1e-8", _agreement(S, Y), None, "", ">= 0.995"),
+        row(f"spread {size}, graph given; peer's whole fit", ours, whole, name, ">= 10 x"),
+        row(f"graph and spread {size}, clusters given", linked + ours, whole, name, ">= 10 x"),
+        row(f"clusters, graph and spread {size}", clusters + linked + ours, whole, name, ""),
+        row(f"spread {size} alone; peer ends after 30 steps", ours, peer, name, ""),
+        row(f"spread {size} alone; both to 1e-6", ours, peer_converged, name, ""),
+        row("share of nodes with the argmax of a solve to 1e-8", _agreement(S, Y), None, "", ">= 0.995"),
     ]
 
 
@@ -95,7 +96,7 @@ def _push(n_nodes: int, *, must: str, n_pushes: int = 200) -> list[dict[str, Any
     unit[nodes[0]] = 1
 
     seconds, cpu = np.transpose([_timed(pusher, int(node)) for node in nodes])
-    solve, update, answers = _interleaved(
+    solve, update, answers = interleaved(
         3,
         lambda: spread(S, unit, tolerance=1e-3),
         lambda: columns.updated(pusher, nodes),
@@ -104,16 +105,14 @@ def _push(n_nodes: int, *, must: str, n_pushes: int = 200) -> list[dict[str, Any
     size = f"{n_nodes:,} nodes"
     name = "solve of one column to 1e-3"
     return [
-        _row(f"one new label, {size}: median of {n_pushes}", float(np.median(seconds)), solve, name, must),
-        _row(f"the same: CPU time, {size}", float(np.median(cpu)), None, "", ""),
-        _row(f"the same: 95th percentile, {size}", float(np.percentile(seconds, 95)), solve, name, ""),
-        _row(
-            f"its error / max g, largest of 8, {size}", _largest_error(S, pusher, nodes[:8]), None, "", "<= 0.001"
-        ),
-        _row(f"preparing a graph for pushes, {size}", prepared, solve, name, ""),
-        _row(f"{n_pushes}th label into the stored columns, {size}", update, solve, name, ""),
-        _row(f"scores of all from {n_pushes - 1} stored columns, {size}", answers, None, "", ""),
-        _row(f"nodes in a stored column, mean, {size}", columns.indptr[-1] / len(columns.nodes), None, "", ""),
+        row(f"one new label, {size}: median of {n_pushes}", float(np.median(seconds)), solve, name, must),
+        row(f"the same: CPU time, {size}", float(np.median(cpu)), None, "", ""),
+        row(f"the same: 95th percentile, {size}", float(np.percentile(seconds, 95)), solve, name, ""),
+        row(f"its error / max g, largest of 8, {size}", _largest_error(S, pusher, nodes[:8]), None, "", "<= 0.001"),
+        row(f"preparing a graph for pushes, {size}", prepared, solve, name, ""),
+        row(f"{n_pushes}th label into the stored columns, {size}", update, solve, name, ""),
+        row(f"scores of all from {n_pushes - 1} stored columns, {size}", answers, None, "", ""),
+        row(f"nodes in a stored column, mean, {size}", columns.indptr[-1] / len(columns.nodes), None, "", ""),
     ]
 
 
@@ -160,32 +159,16 @@ def _affinity(X: np.ndarray) -> sparse.csr_array:
     return W
 
 
-def _interleaved(n_runs: int, *measured: Callable[[], object]) -> list[float]:
-    """Return each one's median of several runs, taken in turn so that what else the machine does hits all."""
-    seconds = np.empty((n_runs, len(measured)))
-    for run in range(n_runs):
-        for i, function in enumerate(measured):
-            start = time.perf_counter()
-            function()
-            seconds[run, i] = time.perf_counter() - start
-    return np.median(seconds, axis=0).tolist()
-
-
-def _row(what: str, ours: float, peer: float | None, peer_name: str, must: str) -> dict[str, Any]:
-    ratio = None if peer is None else peer / ours
-    return {"what": what, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio, "must": must}
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true")
     quick = arguments.parse_args().quick
     print(describe("scikit-learn", "scipy", "numpy"), "\n")
     print(f"{'what':62}{'ours':>11}{'peer':>11}{'ratio':>8}  {'must':10}peer")
-    for row in _rows(quick):
-        peer, ratio = ("" if row[key] is None else f"{row[key]:.4g}" for key in ("peer", "ratio"))
+    for found in _rows(quick):
+        peer, ratio = ("" if found[key] is None else f"{found[key]:.4g}" for key in ("peer", "ratio"))
         print(
-            f"{row['what']:62}{row['ours']:11.4g}{peer:>11}{ratio:>8}  {row['must']:10}{row['peer_name']}",
+            f"{found['what']:62}{found['ours']:11.4g}{peer:>11}{ratio:>8}  {found['must']:10}{found['peer_name']}",
             flush=True,
         )
 

@@ -21,8 +21,8 @@ from exemplar.engine.classifier import LinearClassifier, fit_classifier, fit_sel
 from exemplar.engine.clusters import Clustering, assign, cluster, default_n_clusters
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
-from exemplar.engine.geometry import NEW, Geometry, resurvey, survey
-from exemplar.engine.graph import NeighborGraph, build_graph, neighbors_outside, update_graph
+from exemplar.engine.geometry import Geometry, resurvey, survey
+from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate

@@ -15,7 +15,6 @@ from exemplar.engine.spreading import Pusher
 
 # The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
 BUDGET = 50
-NEW = -1
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def resurvey(before: Geometry, X: NDArray[np.float32], kept: NDArray[np.intp]) -
     Examples
     --------
     >>> before = survey(np.float32([[0], [1], [10], [11]]), n_clusters=2)
-    >>> resurvey(before, np.float32([[0], [10], [11], [9]]), np.array([0, 2, 3, NEW])).graph.rows
+    >>> resurvey(before, np.float32([[0], [10], [11], [9]]), np.array([0, 2, 3, -1])).graph.rows
     array([1, 2, 0, 3], dtype=int32)
     """
     X = checked_pool(X)

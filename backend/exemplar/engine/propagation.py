@@ -162,9 +162,8 @@ def _by_gaussian_process(geometry: Geometry, shares: NDArray[np.float32]) -> NDA
     Y = node_shares(geometry, shares)
     nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
     columns = empty_columns().updated(geometry.pusher, nodes)
-    G = columns.among_labeled()
     weights = np.zeros_like(Y)
-    weights[nodes] = gp_weights((G + G.T) / np.float32(2), Y[nodes], noise=NOISE)
+    weights[nodes] = gp_weights(columns.among_labeled(), Y[nodes], noise=NOISE)
     # G is linear, and spreading takes no negative shares.
     for_, against = np.maximum(weights, 0), np.maximum(-weights, 0)
     F = spread(geometry.graph.affinity, for_) - spread(geometry.graph.affinity, against)

@@ -1,6 +1,6 @@
 """How right we are, said honestly: audits, agreement, doubtful answers, and whether to go on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ from exemplar.store.project_store import AuditEntry
 # So many doubtful answers are named, and so many checkpoints kept.
 N_SUSPECTS = 20
 N_CHECKPOINTS = 4
+# Checkpoints compare so many tasks.
+SAMPLE_SIZE = 2000
 Json = dict[str, Any]
 
 
@@ -47,7 +49,7 @@ def be_honest(
     geometry: Geometry,
     answers: Answers,
     learned: Learned,
-    log: Iterable[AuditEntry],
+    log: list[AuditEntry],
     checkpoints: tuple[Checkpoint, ...],
     *,
     by_graph: bool,
@@ -61,15 +63,14 @@ def be_honest(
     Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
     G = learned.columns.among_labeled()
     q = leave_one_out(G, Y)
-    entries = list(log)
     without_own = _without_own_answer(geometry, learned, q) if by_graph else None
     checkpoints = _continued(checkpoints, tasks, answers, learned)
     advised = advice(checkpoints)
     return Honesty(
         {
-            "accuracy": _accuracy(tasks, answers, entries, without_own, generation),
+            "accuracy": _accuracy(tasks, answers, log, without_own, generation),
             "leave_one_out": _number(leave_one_out_rate(q, Y.argmax(axis=1))),
-            "agreement": _agreement(tasks, answers, entries),
+            "agreement": _agreement(tasks, answers, log),
             "suspects": _suspects(geometry, tasks, learned, G, Y),
             "conflicts": len(conflicts(geometry.clustering.cluster_ids, answers.y)),
             "advice": asdict(advised)
@@ -97,10 +98,8 @@ def _accuracy(
     rows = np.array([row for row in answers.annotated if tasks[row].id in frozen], np.intp)
     before = np.array([frozen[tasks[row].id].choice for row in rows], np.intp)
     answered = answers.y[rows]
-    predicted = before
-    if without_own is not None:
-        # A skipped audit trained nothing; the estimate counts it as unknown whatever was predicted.
-        predicted = without_own[rows]
+    # A skipped audit trained nothing; the estimate counts it as unknown whatever was predicted.
+    predicted = before if without_own is None else without_own[rows]
     found = estimate_accuracy(
         predicted, answered, population="tasks of this project, drawn at random", generation=generation
     )
@@ -142,12 +141,12 @@ def _continued(
     n_labels = int(np.count_nonzero(answers.y != UNLABELED))
     if n_labels == 0:
         return ()
-    predictions = learned.choices[fixed_sample([str(task.id) for task in tasks])].astype(np.intp)
     last = checkpoints[-1] if checkpoints else None
-    if last is not None and (len(last.predictions) != len(predictions) or last.n_labels > n_labels):
+    if last is not None and (len(last.predictions) != min(SAMPLE_SIZE, len(tasks)) or last.n_labels > n_labels):
         checkpoints, last = (), None
     if not is_due(last, n_labels):
         return checkpoints
+    predictions = learned.choices[fixed_sample([str(task.id) for task in tasks], SAMPLE_SIZE)].astype(np.intp)
     expected = np.where(answers.y != UNLABELED, 1.0, learned.distributions.max(axis=1))
     return (*checkpoints, Checkpoint(n_labels, predictions, float(expected.mean())))[-N_CHECKPOINTS:]
 
