@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.neighbors import NearestNeighbors
 
 from exemplar.engine import graph as module
+from exemplar.engine import nearest
 from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.errors import InputError
 
@@ -268,9 +269,10 @@ def test_neighbours_are_exact_far_from_the_origin_and_among_groups_of_near_dupli
 def test_tiles_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     X = load_digits().data.astype(np.float32)[:700]
     whole = build_graph(X, one_cluster(X))
-    monkeypatch.setattr(module, "TILE", 90)
-    monkeypatch.setattr(module, "QUERIES_AT_ONCE", 37)
+    monkeypatch.setattr(nearest, "TILE", 90)
+    monkeypatch.setattr(nearest, "QUERIES_AT_ONCE", 37)
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", 11)
+    monkeypatch.setattr(nearest, "PAIRS_AT_ONCE", 11)
     tiled = build_graph(X, one_cluster(X))
     np.testing.assert_array_equal(tiled.neighbors, whole.neighbors)
     assert tiled.distances.tobytes() == whole.distances.tobytes()
@@ -280,14 +282,14 @@ def test_a_wild_task_does_not_make_all_the_others_candidates(monkeypatch: pytest
     X, groups = embeddings(1000)
     X[::200] += 1e8
     n_candidates = 0
-    distances = module._Candidates._distances
+    distances = nearest.Candidates._distances
 
     def counted(candidates: object, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         nonlocal n_candidates
         n_candidates += len(queries)
         return distances(candidates, queries, nodes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module._Candidates, "_distances", counted)
+    monkeypatch.setattr(nearest.Candidates, "_distances", counted)
     graph = build_graph(X, groups)
     tame = np.flatnonzero(graph.rows % 200 != 0)
     np.testing.assert_array_equal(graph.neighbors[tame], plain_neighbors(X, graph.rows, 10)[tame])
@@ -368,15 +370,15 @@ def test_a_large_pool_is_searched_in_reach_and_its_recall_is_as_measured() -> No
 def test_only_part_of_a_large_pool_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     X, groups = embeddings(2000)
     sizes = []
-    sift = module._Candidates._sift
+    sift = nearest.Candidates._sift
 
     def counted(candidates: object, which: np.ndarray, D: np.ndarray, *rest: object) -> None:
         sizes.append(D.size)
         sift(candidates, which, D, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module._Candidates, "_sift", counted)
+    monkeypatch.setattr(nearest.Candidates, "_sift", counted)
     build_graph(X, groups)
-    assert sum(sizes) - 2 * module.N_QUERIES * 2000 < 0.3 * 2000**2
+    assert sum(sizes) - 2 * nearest.N_QUERIES * 2000 < 0.3 * 2000**2
 
 
 @pytest.mark.usefixtures("any_pool_is_large")
@@ -390,7 +392,7 @@ def test_a_large_pool_without_structure_is_searched_exactly() -> None:
 @pytest.mark.usefixtures("any_pool_is_large")
 def test_a_recall_below_the_least_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     X, groups = embeddings(1500)
-    monkeypatch.setattr(module, "AIMED_RECALL", 0.4)
+    monkeypatch.setattr(nearest, "AIMED_RECALL", 0.4)
     graph = build_graph(X, groups)
     assert graph.recall == 1.0
     np.testing.assert_array_equal(graph.neighbors, plain_neighbors(X, graph.rows, 10))

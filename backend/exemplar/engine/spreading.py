@@ -27,6 +27,9 @@ CHUNK_OF_ROWS = 50_000
 _UNSEEN = -1
 
 
+# ── All classes at once ─────────────────────────────────────────────────────────────────────────────────────
+
+
 def spread(
     S: sparse.csr_array, Y: NDArray[np.float32], *, alpha: float = ALPHA, tolerance: float = 1e-6
 ) -> NDArray[np.float32]:
@@ -123,6 +126,9 @@ def _row_chunks(S: sparse.csr_array) -> list[tuple[slice, sparse.csr_array]]:
         parts = S.data[stored], S.indices[stored], S.indptr[start : stop + 1] - S.indptr[start]
         chunks.append((slice(start, stop), sparse.csr_array(parts, shape=(stop - start, S.shape[1]))))
     return chunks
+
+
+# ── One answer: a push ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def column(
@@ -281,6 +287,9 @@ class _Ball:
             direction = r + norm / previous * direction
 
 
+# ── The columns that are kept ───────────────────────────────────────────────────────────────────────────────
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of G that belong to the labelled nodes, without what is too small to matter.
@@ -387,6 +396,9 @@ def _stacked(nodes: NDArray[np.int32], columns: list[tuple[NDArray[np.int32], ND
     )
 
 
+# ── What answers say of each other ──────────────────────────────────────────────────────────────────────────
+
+
 def leave_one_out(G_LL: NDArray[np.float32], Y_L: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what all other labelled nodes say of each: q_i = sum over j != i of G_ij Y_j.
 
@@ -468,6 +480,9 @@ def gp_weights(G_LL: NDArray[np.float32], Y_L: NDArray[np.float32], *, noise: fl
     except linalg.LinAlgError as error:
         raise InputError("G_LL is not positive definite: expected a kernel, as among_labeled() returns") from error
     return A.astype(np.float32)
+
+
+# ── Checks and bounds ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _inverse_norm(S: sparse.csr_array, alpha: float) -> float:
