@@ -27,6 +27,9 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     yield f"Project {project_id}: {counts}"
     said = facts.honesty
     yield _accuracy(said["accuracy"], facts)
+    yield from _reliability(said["accuracy"])
+    if said["acceptance"]:
+        yield f"Accept rule    {accept_sentence(said['acceptance'])}"
     if said["leave_one_out"] is not None:
         yield (
             f"Leave-one-out  the model predicts {said['leave_one_out']:.0%} of the answers from the others: its "
@@ -47,6 +50,33 @@ def _accuracy(found: dict[str, Any], facts: Facts) -> str:
     return (
         f"Accuracy       {found['rate']:.1%} ({found['low']:.1%} to {found['high']:.1%}, 95 %): {found['n_right']} "
         f"of {answered} audits right{skipped}; {generation_name(facts.generation)}, {found['population']}"
+    )
+
+
+def _reliability(found: dict[str, Any]) -> Iterator[str]:
+    if found["is_shown"]:
+        bins = [f"{one['confidence']:.0%} sure, {one['right']:.0%} right" for one in found["reliability"]]
+        yield f"Reliability    of them: {'; '.join(bins)}; {found['calibration_error']:.1%} apart in the mean"
+
+
+def accept_sentence(found: dict[str, Any]) -> str:
+    """Return what the accept rule says of the last frozen set."""
+    frozen, promise = (
+        f"attempt {found['attempt']}, {found['n_tasks']} frozen predictions",
+        f"{found['promise']:.0%}",
+    )
+    if found["verdict"] == "void":
+        return f"{frozen}: void, the label config is another since"
+    answered = f"{found['n_right']} of {found['n_needed']} drawn tasks answered as predicted"
+    if found["verdict"] == "open":
+        return f"{frozen}: open, {answered}; the others are asked next, blind"
+    if found["verdict"] == "accepted":
+        return (
+            f"{frozen}: accepted, annotators agree with at least {promise} (risk {found['risk']:.1%}); {answered}"
+        )
+    return (
+        f"{frozen}: refused, not shown to agree at {promise}: {found['n_wrong']} answered otherwise, "
+        f"{found['n_unknown']} skipped or gone, {found['n_right']} as predicted"
     )
 
 

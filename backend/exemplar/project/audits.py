@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine import hash_ranks
+from exemplar.engine import hash_ranks, is_audit
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.context import Project
 from exemplar.store.project_store import AuditEntry
@@ -24,9 +24,13 @@ def audit_rows(project: Project, tasks: Sequence[Task]) -> NDArray[np.intp]:
 
     Which these are depends on the tasks alone, so that no model has a say in what it is judged by.
     """
-    ranks = hash_ranks([f"{project.connection.key}:{task.id}" for task in tasks])
+    ranks = hash_ranks([_key(project, task.id) for task in tasks])
     rows = np.flatnonzero(ranks < project.settings.audit_share / 100)
     return rows[np.argsort(ranks[rows], kind="stable")]
+
+
+def _key(project: Project, task_id: int) -> str:
+    return f"{project.connection.key}:{task_id}"
 
 
 def frozen_rows(entries: Iterable[AuditEntry], tasks: Sequence[Task]) -> NDArray[np.intp]:
@@ -38,13 +42,15 @@ def frozen_rows(entries: Iterable[AuditEntry], tasks: Sequence[Task]) -> NDArray
 def write_down(project: Project, snapshot: Snapshot, before: Snapshot | None) -> None:
     """Append what we predict for the audits that are asked now, and what others were shown when they answered."""
     last = {entry.task: entry for entry in project.store.audit_log()}
-    entries = [*_frozen(snapshot, last), *(_seen(snapshot, before, last) if before else ())]
+    entries = [*_frozen(project, snapshot, last), *(_seen(snapshot, before, last) if before else ())]
     if entries and not project.client.dry_run:
         project.store.append_audits(entries)
 
 
-def _frozen(snapshot: Snapshot, last: dict[int, AuditEntry]) -> Iterable[AuditEntry]:
-    for row in snapshot.blind.tolist():
+def _frozen(project: Project, snapshot: Snapshot, last: dict[int, AuditEntry]) -> Iterable[AuditEntry]:
+    # Tasks that were drawn for the accept rule are blind as well, and from a set that the model chose.
+    keys = [_key(project, int(snapshot.task_ids[row])) for row in snapshot.blind]
+    for row in snapshot.blind[is_audit(keys, project.settings.audit_share / 100)].tolist():
         choice = int(snapshot.choices[row])
         known = last.get(int(snapshot.task_ids[row]))
         if known is None or (known.choice, known.generation) != (choice, snapshot.facts.generation):

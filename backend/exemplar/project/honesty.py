@@ -54,11 +54,13 @@ def be_honest(
     *,
     by_graph: bool,
     generation: str,
+    accepting: Json | None,
 ) -> Honesty:
     """Report on what was learned.
 
     ``log`` is the audit log; ``by_graph`` tells whether the current model can be asked for each audit without the
-    audit's own answer. Otherwise the estimate is of what was predicted before the audit.
+    audit's own answer. Otherwise the estimate is of what was predicted before the audit. ``accepting`` is what the
+    accept rule says.
     """
     Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
     G = learned.columns.among_labeled()
@@ -70,6 +72,7 @@ def be_honest(
         {
             "accuracy": _accuracy(tasks, answers, log, without_own, generation),
             "leave_one_out": _number(leave_one_out_rate(q, Y.argmax(axis=1))),
+            "acceptance": accepting,
             "agreement": _agreement(tasks, answers, log),
             "suspects": _suspects(geometry, tasks, learned, G, Y),
             "conflicts": len(conflicts(geometry.clustering.cluster_ids, answers.y)),
@@ -109,6 +112,10 @@ def _accuracy(
         confidence = np.array([frozen[tasks[row].id].confidence for row in rows])
         table = reliability(confidence[known], (before == answered)[known])
         said["calibration_error"] = _number(table.error)
+        bins = zip(table.n.tolist(), table.confidence.tolist(), table.accuracy.tolist(), strict=True)
+        said["reliability"] = [
+            {"n": n, "confidence": round(confidence, 4), "right": round(right, 4)} for n, confidence, right in bins
+        ]
     return said
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from exemplar.project.acceptance import acceptance, ask_drawn_first
 from exemplar.project.audits import audit_rows, frozen_rows, write_down
 from exemplar.project.context import Project
 from exemplar.project.honesty import be_honest
@@ -117,6 +118,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
     same_graph = before is not None and pool.geometry is before.geometry
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
+    put_to_test = project.store.accept_set()
     learned = learn(
         pool.geometry,
         answers,
@@ -125,6 +127,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         frozen=frozen_rows(log, pool.tasks),
         columns=before.columns if before is not None and same_graph else None,
     )
+    learned = ask_drawn_first(learned, put_to_test, pool.tasks, held.labeling)
     generation = _generation(project, held, before)
     honesty = be_honest(
         pool.tasks,
@@ -135,6 +138,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         before.checkpoints if before is not None else (),
         by_graph=project.settings.propagation == "graph",
         generation=generation_name(generation),
+        accepting=acceptance(put_to_test, pool.tasks, held.labeling),
     )
     return Snapshot(
         facts=Facts(
@@ -178,6 +182,7 @@ def _changed(project: Project, held: Held, before: Snapshot) -> bool:
         or held.labeling != before.facts.labeling
         or settings_that_matter(project) != before.facts.settings
         or features_identity(held.labeling) != before.facts.features
+        or project.store.accept_attempt() != (before.facts.honesty["acceptance"] or {"attempt": 0})["attempt"]
     )
 
 

@@ -9,7 +9,8 @@
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last
-    audit.jsonl          what we predicted before a person answered: the one thing that cannot be rebuilt
+    audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
+    accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn
     CURRENT              the name of the snapshot that is served
     snapshots/000012/    facts.json, annotations.json and the small arrays
     parts/<digest>.npy   big arrays that snapshots share
@@ -33,6 +34,7 @@ import orjson
 from numpy.typing import NDArray
 
 from exemplar.labelstudio.tasks import Task
+from exemplar.store.accept_set import AcceptSet, accept_set_from_json, accept_set_to_json
 from exemplar.store.arrays import GEOMETRY, SHARED, arrays_of, assemble, mapped, read_geometry, read_tasks
 from exemplar.store.snapshot import (
     FORMAT,
@@ -206,6 +208,25 @@ class ProjectStore:
         except FileNotFoundError:
             return []
         return [AuditEntry(**orjson.loads(line)) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
+    # -- accept rule ------------------------------------------------------------------------------------
+
+    def save_accept_set(self, accept_set: AcceptSet) -> None:
+        path = self._accept_path(accept_set.attempt)
+        path.parent.mkdir(exist_ok=True)
+        _write_atomically(path, orjson.dumps(accept_set_to_json(accept_set)))
+
+    def accept_attempt(self) -> int:
+        """Return the number of the last set that was put to the accept rule, 0 before the first."""
+        return max((int(path.stem) for path in (self.folder / "accept").glob("[0-9]*.json")), default=0)
+
+    def accept_set(self) -> AcceptSet | None:
+        """Load the last set that was put to the accept rule."""
+        attempt = self.accept_attempt()
+        return accept_set_from_json(orjson.loads(self._accept_path(attempt).read_bytes())) if attempt else None
+
+    def _accept_path(self, attempt: int) -> Path:
+        return self.folder / "accept" / f"{attempt:06d}.json"
 
     # -- lock -------------------------------------------------------------------------------------------
 

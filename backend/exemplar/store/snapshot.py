@@ -16,7 +16,7 @@ from exemplar.features.texts import TextModel
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 
-FORMAT = 2  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 3  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,131 @@
+"""The accept rule: predictions are frozen, a random draw of them is answered blind, and no error accepts them all.
+
+What is accepted is exactly what was frozen: the same tasks with the predictions of that moment, whatever is learned
+from the answers meanwhile.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplar.engine import UNLABELED, AcceptTest, draw, judge, sample_size
+from exemplar.errors import InputError
+from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.tasks import Task
+from exemplar.project.learn import Learned
+from exemplar.store.accept_set import AcceptSet
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.snapshot import Snapshot
+
+Json = dict[str, Any]
+
+
+def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confidence: float) -> AcceptSet:
+    """Freeze what is predicted for tasks that nobody has annotated, draw from it, and write it down.
+
+    Every set of a project counts as an attempt, whatever became of those before it.
+
+    Raises
+    ------
+    InputError
+        If nothing is predicted with that confidence, or the promise is none.
+    """
+    rows = _predicted(snapshot, min_confidence)
+    if not len(rows):
+        raise InputError(
+            f"min_confidence is {min_confidence:g}: expected less, no prediction that is to be tested is as sure"
+        )
+    last = store.accept_set()
+    attempt = last.attempt + 1 if last else 1
+    n = sample_size(promise, attempt=attempt, n_tasks=len(rows))
+    # A fresh seed for each attempt, and one that nobody chose: the moment, to the nanosecond.
+    drawn = draw(rows, n, random_state=time.time_ns())
+    ids = snapshot.task_ids
+    frozen = AcceptSet(
+        attempt=attempt,
+        promise=promise,
+        min_confidence=min_confidence,
+        generation=snapshot.facts.generation,
+        snapshot=snapshot.facts.number,
+        at=time.time(),
+        labeling=snapshot.facts.labeling,
+        tasks=tuple(ids[rows].tolist()),
+        digests=tuple(snapshot.by_id[task_id].digest for task_id in ids[rows].tolist()),
+        choices=tuple(snapshot.choices[rows].tolist()),
+        drawn=tuple(ids[drawn].tolist()),
+    )
+    store.save_accept_set(frozen)
+    store.raise_number("webhooks")  # the worker puts the drawn tasks first
+    return frozen
+
+
+def _predicted(snapshot: Snapshot, min_confidence: float) -> NDArray[np.intp]:
+    # Tasks that are asked next have a place in the queue for a score.
+    asked = ~(snapshot.scores >= 0)
+    confidence = np.where(asked, snapshot.distributions.max(axis=1, initial=0), snapshot.scores)
+    annotated = np.array([bool(snapshot.by_id[id_].annotations) for id_ in snapshot.task_ids.tolist()])
+    return np.flatnonzero((snapshot.choices != UNLABELED) & (confidence >= min_confidence) & ~annotated)
+
+
+def examine(frozen: AcceptSet, tasks: Sequence[Task], labeling: Labeling) -> AcceptTest | None:
+    """Judge a set by what annotators answered so far; None if the label config is another since.
+
+    A drawn task that is gone, or whose data is another, counts as skipped.
+    """
+    if labeling != frozen.labeling:
+        return None
+    by_id = {task.id: task for task in tasks}
+    predicted, answered = [], []
+    for task_id, digest, choice in frozen.draws():
+        task = by_id.get(task_id)
+        if task is None or task.digest != digest:
+            predicted.append(choice)
+            answered.append(UNLABELED)
+        elif task.annotations:
+            predicted.append(choice)
+            answered.append(task.answer(labeling))
+    return judge(
+        np.array(predicted, np.intp),
+        np.array(answered, np.intp),
+        promise=frozen.promise,
+        attempt=frozen.attempt,
+        n_tasks=len(frozen.tasks),
+    )
+
+
+def ask_drawn_first(
+    learned: Learned, frozen: AcceptSet | None, tasks: Sequence[Task], labeling: Labeling
+) -> Learned:
+    """Put the drawn tasks of a set that is not decided before all others, blind; their order stays."""
+    test = examine(frozen, tasks, labeling) if frozen else None
+    if frozen is None or test is None or test.verdict != "open":
+        return learned
+    row_of = {task.id: row for row, task in enumerate(tasks) if not task.annotations}
+    asked = [(row_of[task_id], i) for i, task_id in enumerate(frozen.drawn) if task_id in row_of]
+    rows, positions = np.array(asked, np.intp).reshape(-1, 2).T
+    scores = learned.scores.copy()
+    scores[rows] = -2 + positions / len(frozen.drawn)  # the queue's own end at -1
+    return replace(learned, scores=scores, blind=np.union1d(learned.blind, rows).astype(np.int64))
+
+
+def acceptance(frozen: AcceptSet | None, tasks: Sequence[Task], labeling: Labeling) -> Json | None:
+    """Return what is to be said of the last set; None if there is none."""
+    if frozen is None:
+        return None
+    test = examine(frozen, tasks, labeling)
+    said = {"attempt": frozen.attempt, "n_tasks": len(frozen.tasks), "n_drawn": len(frozen.drawn)}
+    if test is None:
+        return said | {"verdict": "void", "promise": frozen.promise}
+    return said | asdict(test) | {"min_confidence": frozen.min_confidence, "generation": frozen.generation}
+
+
+def accepted_labels(frozen: AcceptSet, tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:
+    """Yield the tasks of an accepted set with their labels; a task that is gone or another is left out."""
+    digests = {task.id: task.digest for task in tasks}
+    for task_id, digest, choice in zip(frozen.tasks, frozen.digests, frozen.choices, strict=True):
+        if digests.get(task_id) == digest:
+            yield task_id, frozen.labeling.classes[choice]
