@@ -1,8 +1,8 @@
 """The same labels' worth of work with the libraries that people use for it today, paired by seed.
 
-Each peer chooses from the same vectors of the same pool; its answers train scikit-learn's LogisticRegression, as the
-libraries' own examples do (label spreading and self-training excepted: these are the classifier themselves). Ours is
-what the product does by default. Peers that need a model begin with 10 random labels (a class each for Banking77).
+Each peer chooses from the same vectors of the same pool; what it chose trains scikit-learn's LogisticRegression, as
+in the libraries' own examples (label spreading and self-training are classifiers themselves). Ours is what the
+product does by default. Peers that need a model begin with random labels, at least 10 and one a class.
 
     .venv/bin/python benchmarks/peers.py [--seeds 10] [--only digits mnist banking]    (data: EXEMPLAR_BENCH_DATA)
 
@@ -18,7 +18,7 @@ from functools import partial
 
 import accuracy
 import numpy as np
-from accuracy import BUDGETS, ClassesAt, compare, splits, write
+from accuracy import ClassesAt, compare, splits, write
 from data import Split, is_there
 from machine import describe
 from sklearn.exceptions import ConvergenceWarning

@@ -2,10 +2,11 @@
 
 Each task comes from Label Studio's queue, as in the label stream; then the annotator thinks, then Submits.
 
-Three cases in one run, in turns: a project without a backend; one with ours idle (its webhooks are answered, no
-refresh runs: we hold the project's lock); one with ours training (a refresh and its patches all the time).
+Four cases in one run, in turns: a project without a backend; the same with pre-annotations that somebody imported,
+which Label Studio copies into each annotation; one with ours idle (its webhooks are answered, no refresh runs: we
+hold the project's lock); one with ours training (a refresh and its patches all the time).
 
-    .venv/bin/python benchmarks/submit.py [--rounds 10] [--submits 12] [--think 1]
+    .venv/bin/python benchmarks/submit.py [--rounds 30] [--submits 5] [--think 0.7]
 """
 
 import argparse
@@ -25,19 +26,21 @@ from machine import describe
 
 from exemplar.demo import digits, label_studio
 from exemplar.demo.processes import LOOPBACK, free_port, running_server, wait_until_up
+from exemplar.labelstudio.client import Client
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 
 REPOSITORY = Path(__file__).parent.parent
-CASES = ("without a backend", "ours, idle", "ours, training")
+ALONE, IMPORTED, IDLE, TRAINING = "without a backend", "imported rows alone", "ours, idle", "ours, training"
+CASES = (ALONE, IMPORTED, IDLE, TRAINING)
 Json = dict[str, Any]
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=10)
-    options.add_argument("--submits", type=int, default=12, help="of each case in each round")
-    options.add_argument("--think", type=float, default=1.0, help="seconds from the task to its Submit")
+    options.add_argument("--rounds", type=int, default=30)
+    options.add_argument("--submits", type=int, default=5, help="of each case in each round")
+    options.add_argument("--think", type=float, default=0.7, help="seconds from the task to its Submit")
     given = options.parse_args()
     venv = REPOSITORY / ".demo" / "venv"
     label_studio.install(venv)
@@ -50,11 +53,13 @@ def main() -> None:
             ) as api,
             backend(studio, Path(folder)) as url,
         ):
-            alone, ours = make_project(api), make_project(api)
+            alone, imported, ours = make_project(api), make_project(api), make_project(api)
+            import_rows(api, imported, Client(studio.url, studio.token).task_ids(imported["id"]))
             body = {"project": ours["id"], "url": url, "title": "Exemplar"}
             api.post("/api/ml", json=body).raise_for_status()
             store = ready(Path(folder) / "models")
-            seconds, busy = measure(api, alone, ours, store, given)
+            projects = {ALONE: alone, IMPORTED: imported, IDLE: ours, TRAINING: ours}
+            seconds, busy = measure(api, projects, store, given)
     report(seconds, busy, given)
 
 
@@ -85,6 +90,21 @@ def make_project(api: httpx.Client) -> Json:
     return project
 
 
+def import_rows(api: httpx.Client, project: Json, tasks: set[int]) -> None:
+    """Give a project pre-annotations as anybody can, shown and served in the order of their scores as ours are."""
+    rows = [
+        {"task": task, "result": answer("3"), "score": i / len(tasks), "model_version": "imported"}
+        for i, task in enumerate(sorted(tasks))
+    ]
+    api.post(f"/api/projects/{project['id']}/import/predictions", json=rows).raise_for_status()
+    shown = {"model_version": "imported", "sampling": "Uncertainty sampling", "show_collab_predictions": True}
+    api.patch(f"/api/projects/{project['id']}/", json=shown).raise_for_status()
+
+
+def answer(digit: str) -> list[Json]:
+    return [{"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [digit]}}]
+
+
 def ready(models: Path) -> ProjectStore:
     while True:
         for store in Home(models).stores():
@@ -94,7 +114,7 @@ def ready(models: Path) -> ProjectStore:
 
 
 def measure(
-    api: httpx.Client, alone: Json, ours: Json, store: ProjectStore, given: argparse.Namespace
+    api: httpx.Client, projects: dict[str, Json], store: ProjectStore, given: argparse.Namespace
 ) -> tuple[dict[str, list[float]], float]:
     """Return the seconds of each Submit by case, and in which share of the last case ours was at work."""
     seconds: dict[str, list[float]] = {case: [] for case in CASES}
@@ -102,12 +122,11 @@ def measure(
     shuffle = random.Random(0)
     for _ in range(given.rounds):
         for case in shuffle.sample(CASES, len(CASES)):
-            project = alone if case == CASES[0] else ours
-            with undisturbed(store, training=case == CASES[2]):
+            with undisturbed(store, training=case == TRAINING):
                 for _ in range(given.submits):
-                    task = api.get(f"/api/projects/{project['id']}/next").raise_for_status().json()
+                    task = api.get(f"/api/projects/{projects[case]['id']}/next").raise_for_status().json()
                     time.sleep(given.think)
-                    if case == CASES[2]:
+                    if case == TRAINING:
                         busy.append(bool(store.status().doing or store.status().pending_rows))
                     seconds[case].append(submit(api, task))
     return seconds, sum(busy) / len(busy)
@@ -129,14 +148,13 @@ def undisturbed(store: ProjectStore, *, training: bool) -> Iterator[None]:
 
 
 def submit(api: httpx.Client, task: Json) -> float:
-    choice = {"choices": [str(digits.true_digit(task["data"]))]}
-    result = [{"from_name": "digit", "to_name": "image", "type": "choices", "value": choice}]
+    result = answer(str(digits.true_digit(task["data"])))
     shown = task["predictions"][0]["id"] if task.get("predictions") else None  # the label stream sends it back
     annotation = {"result": result, "lead_time": 1.5, "parent_prediction": shown}
     started = time.perf_counter()
-    answer = api.post(f"/api/tasks/{task['id']}/annotations/", json=annotation)
+    response = api.post(f"/api/tasks/{task['id']}/annotations/", json=annotation)
     seconds = time.perf_counter() - started
-    answer.raise_for_status()
+    response.raise_for_status()
     return seconds
 
 
@@ -144,25 +162,24 @@ def report(seconds: dict[str, list[float]], busy: float, given: argparse.Namespa
     print(describe("label-studio-ml", "scikit-learn", "uvicorn"))
     print(f"Label Studio {label_studio.VERSION} on SQLite, 1 400 tasks a project, {given.think:g} s to think;")
     print(f"ours was at work at {busy:.0%} of the Submits of the last case\n")
-    base = np.array(seconds[CASES[0]])
-    print(f"{'POST of an annotation':22}{'n':>5}{'p50':>9}{'p95':>9}{'p99':>9}   ratio of medians (95 % interval)")
+    print(f"{'POST of an annotation':22}{'n':>5}{'p50':>9}{'p95':>9}{'p99':>9}   medians against")
+    print(f"{'':54}   {'no backend':24}imported rows (95 % interval)")
     for case, values in seconds.items():
         times = np.array(values)
         p50, p95, p99 = np.percentile(times, [50, 95, 99])
-        low, high = ratio_interval(times, base)
-        ratio = f"{p50 / np.median(base):.3f} ({low:.3f} to {high:.3f})"
-        print(f"{case:22}{len(times):5}{1e3 * p50:7.0f}ms{1e3 * p95:7.0f}ms{1e3 * p99:7.0f}ms   {ratio}")
+        print(f"{case:22}{len(times):5}{1e3 * p50:7.0f}ms{1e3 * p95:7.0f}ms{1e3 * p99:7.0f}ms", end="")
+        print("".join(f"   {ratio_of_medians(times, np.array(seconds[base]))}" for base in (ALONE, IMPORTED)))
 
 
-def ratio_interval(times: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap interval of the ratio of two medians."""
+def ratio_of_medians(times: np.ndarray, base: np.ndarray) -> str:
+    """Return the ratio with its bootstrap interval."""
     random_state = np.random.default_rng(0)
     ratios = [
         np.median(random_state.choice(times, len(times))) / np.median(random_state.choice(base, len(base)))
         for _ in range(2000)
     ]
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(low), float(high)
+    return f"{np.median(times) / np.median(base):.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ class Settings:
         "accuracy is estimated from. 0: none.",
     )
     debounce: float = _setting(
-        "EXEMPLAR_DEBOUNCE", 0.2, _seconds, "Seconds without a further webhook before a refresh starts."
+        "EXEMPLAR_DEBOUNCE", 0.1, _seconds, "Seconds without a further webhook before a refresh starts."
     )
     poll: float = _setting(
         "EXEMPLAR_POLL", 60.0, _seconds, "Seconds between two looks at Label Studio when no webhook arrives."

@@ -350,8 +350,8 @@ def _add_project_routes(app: FastAPI, studio: FakeLabelStudio) -> None:
         return {"count": len(projects), "next": next_page, "previous": None, "results": results}
 
     @app.get("/api/projects/{project_id}", dependencies=guarded)
-    def show_project(project_id: int) -> Json:
-        return state.show_project(state.project(project_id))
+    def show_project(project_id: int, include: str = "") -> Json:
+        return _only(state.show_project(state.project(project_id)), include.split(",") if include else None)
 
     @app.patch("/api/projects/{project_id}", dependencies=guarded)
     def patch_project(project_id: int, values: AnyBody) -> Json:

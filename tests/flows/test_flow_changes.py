@@ -1,6 +1,8 @@
 """What people change in Label Studio, and what follows from it."""
 
 import logging
+import os
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -9,6 +11,8 @@ import pytest
 from conftest import LABEL_CONFIG
 from exemplar.demo import digits
 from exemplar.errors import LabelStudioError
+from exemplar.labelstudio.client import Client
+from exemplar.project import reconcile, refresh
 from exemplar.project.reconcile import Ledger
 from exemplar.project.sync import OVERLAP
 from flows.conftest import N_CLUSTERS, N_TASKS, Flow, said, truth
@@ -383,3 +387,92 @@ def test_switched_off_pre_annotations_are_spoken_of(flow: Flow, caplog: pytest.L
     flow.settle(project)
     assert "pre-annotations are switched off" in caplog.text
     assert flow.queue(project)
+
+
+def test_annotations_interrupt_a_bulk_import_and_it_goes_on_where_it_was(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "BULK", 20)
+    project = flow.project(150)
+    flow.settle(project)
+    imported: list[int] = []
+    listings: list[int] = []
+    import_predictions, predictions = Client.import_predictions, Client.predictions
+
+    def interrupt(client: Client, project_id: int, rows: list[Json]) -> None:
+        import_predictions(client, project_id, rows)
+        imported.append(len(rows))
+        if len(imported) <= 3:
+            flow.label(project, 1)
+
+    def count(client: Client, project_id: int) -> list[Json]:
+        listings.append(project_id)
+        return predictions(client, project_id)
+
+    monkeypatch.setattr(Client, "import_predictions", interrupt)
+    monkeypatch.setattr(Client, "predictions", count)
+    flow.label(project, 2)
+    ledger, passes = Ledger(), 0
+    while (outcome := flow.run(project, ledger=ledger)).pending:
+        passes += 1
+        snapshot = outcome.snapshot
+        assert snapshot is not None
+        assert snapshot.facts.n_answered == min(1 + passes, 5)
+        assert len(flow.rows(project)) < 150 or len(imported) > 3
+        assert passes < 9
+    assert imported[:3] == [20, 20, 20]
+    assert len(listings) <= 3  # not at each pass: listing a big project takes seconds
+    final = flow.snapshot(project)
+    rows = flow.rows(project)
+    assert sorted(rows) == sorted(final.task_ids.tolist())
+    assert {id_: rows[id_]["score"] for id_ in rows} == pytest.approx(
+        {id_: float(final.scores[final.row(id_)]) for id_ in rows}, abs=reconcile.TOLERANCE
+    )
+
+
+def test_a_big_import_waits_until_nobody_is_at_work_or_it_is_worth_while(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SMALL_IMPORT", 50)
+    monkeypatch.setattr(reconcile, "WORTH_IMPORTING", 5)
+    resting, working = flow.project(100), flow.project(100)
+    for project in (resting, working):
+        flow.settle(project)
+        flow.label(project, 3)
+        assert flow.run(project).pending >= 80
+        assert len(flow.rows(project)) < 20
+    annotated = flow.store(resting).folder / "annotated"
+    os.utime(annotated, (time.time() - 11, time.time() - 11))
+    flow.label(working, 2)
+    for project in (resting, working):
+        flow.settle(project)
+        assert len(flow.rows(project)) == 100
+
+
+def test_a_new_generation_takes_the_place_of_the_old_one_only_when_it_is_whole(
+    flow: Flow, labelled: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "BULK", 5)
+    monkeypatch.setattr(refresh, "TOO_MANY_PATCHES", -1)
+    monkeypatch.setattr(refresh, "NEW_GENERATION_EVERY", 0.0)
+    monkeypatch.setattr(refresh, "_patching_cannot_follow", lambda *args: seen == [])
+    seen: list[str] = []
+    import_predictions = Client.import_predictions
+
+    def interrupt(client: Client, project_id: int, rows: list[Json]) -> None:
+        import_predictions(client, project_id, rows)
+        seen.append(flow.studio.state.project(project_id)["model_version"])
+        if len(seen) == 1:
+            flow.label(labelled, 1)
+
+    monkeypatch.setattr(Client, "import_predictions", interrupt)
+    flow.label(labelled, 1)
+    ledger = Ledger()
+    outcome = flow.run(labelled, ledger=ledger)
+    assert outcome.pending
+    assert flow.studio.state.project(labelled["id"])["model_version"] == "exemplar-1"
+    while flow.run(labelled, ledger=ledger).pending:
+        pass
+    assert set(seen) == {"exemplar-1"}
+    assert flow.studio.state.project(labelled["id"])["model_version"] == "exemplar-2"
+    assert len(flow.rows(flow.studio.state.project(labelled["id"]))) == N_TASKS

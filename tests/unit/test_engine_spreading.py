@@ -14,6 +14,7 @@ from exemplar.engine.spreading import (
     ALPHA,
     Columns,
     Pusher,
+    Spreader,
     column,
     empty_columns,
     gp_weights,
@@ -142,6 +143,25 @@ def test_classes_and_chunks_are_computed_apart_from_each_other(monkeypatch: pyte
     monkeypatch.setattr(spreading, "BLOCK_OF_COLUMNS", 3)
     np.testing.assert_array_equal(spread(S, Y), whole)
     np.testing.assert_array_equal(spread(S, Y[:, [5]]), whole[:, [5]])
+
+
+@pytest.mark.parametrize("kept_bytes", [spreading.KEPT_BYTES, 5 * 400, 0])
+def test_a_spreader_says_what_a_solve_says_whatever_was_asked_before(
+    kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "KEPT_BYTES", kept_bytes)
+    S, rng = neighbor_graph(100), np.random.default_rng(0)
+    spreader, Y = Spreader(S), np.zeros((100, 8), np.float32)
+    solved = []
+    monkeypatch.setattr(spreading, "spread", lambda S, Y: solved.append(Y.shape[1]) or spread(S, Y))
+    for _ in range(20):
+        Y[rng.integers(100), rng.integers(8)] = rng.random()
+        Y[rng.integers(100)] = 0
+        np.testing.assert_array_equal(spreader.spread(Y), spread(S, Y))
+    n_seen = int(Y.any(axis=0).sum())
+    del solved[:]
+    spreader.spread(Y)
+    assert solved == [max(n_seen - kept_bytes // 400, 0)]
 
 
 def test_the_scores_are_not_negative_however_coarse_the_solve() -> None:

@@ -107,26 +107,31 @@ def test_another_choice_counts_however_little_the_score_moved() -> None:
 # ── Urgency ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_queue_goes_first_then_changed_labels_then_moved_confidences() -> None:
+def test_what_is_asked_next_goes_first_then_what_is_affected_then_the_rest_of_the_queue() -> None:
     desired = {
-        1: Row(CAT, 0.5),  # moved a little
-        2: Row(CAT, 0.9),  # moved far
-        3: Row(DOG, 0.7),  # changed, surer
-        4: Row(DOG, 0.6),  # changed
-        5: Row(CAT, 1.0),  # was queued and is answered
+        1: Row(CAT, 0.5),  # moved by 0.1
+        2: Row(CAT, 0.9),  # moved by 0.8
+        3: Row(DOG, 0.7),  # changed, surely
+        4: Row(DOG, 0.3),  # changed, hardly sure
+        5: Row(CAT, 1.0),  # was asked next and is answered
         6: Row(-1, -0.5),  # comes second in the queue
         7: Row(-1, -1.0),  # comes first in the queue
+        8: Row(DOG, -0.3),  # stays in the queue, changed
+        9: Row(-1, -0.1),  # comes tenth in the queue
     }
     predictions = [
         there(11, 1, CAT, 0.4),
         there(12, 2, CAT, 0.1),
         there(13, 3, CAT, 0.7),
-        there(14, 4, CAT, 0.6),
+        there(14, 4, CAT, 0.3),
         there(15, 5, CAT, -0.5),
         there(16, 6, -1, -0.25),
         there(17, 7, -1, 0.0),
+        there(18, 8, CAT, -0.3),
+        there(19, 9, -1, -0.05),
     ]
-    assert patched(planned(desired, predictions)) == [17, 16, 15, 14, 13, 12, 11]
+    steps = plan(desired, predictions, LABELING, generation=NOW, tolerance=0.05, affected={1, 4})
+    assert patched(steps) == [17, 16, 18, 15, 14, 11, 19, 13, 12]
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from exemplar.engine.clusters import Clustering, assign, cluster, default_n_clus
 from exemplar.engine.graph import NeighborGraph, build_graph, update_graph
 from exemplar.engine.herding import Herding, bandwidth
 from exemplar.engine.projection import Projection, fit_projection
-from exemplar.engine.spreading import Pusher
+from exemplar.engine.spreading import Pusher, Spreader
 
 # The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
 BUDGET = 50
@@ -43,6 +43,10 @@ class Geometry:
     def n_tasks(self) -> int:
         return len(self.X)
 
+    def prepare(self, n_clusters: int) -> None:
+        """Derive now what the first answers would wait for; at 20 000 tasks that takes two seconds."""
+        _ = self.coarse(n_clusters), self.outliers, self.spreader, self.pusher, self.herding
+
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return other tasks in the coordinates of Z."""
         return self.projection.transform(X) if self.projection else X
@@ -66,6 +70,11 @@ class Geometry:
     def herding(self) -> Herding:
         """The pool as herding sees it, held because its kernel outlives an answer."""
         return Herding(self.Z, bandwidth=bandwidth(self.Z, BUDGET))
+
+    @cached_property
+    def spreader(self) -> Spreader:
+        """The graph as answers are spread over it, held because most classes outlive an answer."""
+        return Spreader(self.graph.affinity)
 
     @cached_property
     def pusher(self) -> Pusher:

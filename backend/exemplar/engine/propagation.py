@@ -155,7 +155,7 @@ def node_shares(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.f
 
 def _by_graph(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
     Y = node_shares(geometry, shares)
-    return _reached(geometry, Y, spread(geometry.graph.affinity, Y))
+    return _reached(geometry, Y, geometry.spreader.spread(Y))
 
 
 def _by_gaussian_process(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:

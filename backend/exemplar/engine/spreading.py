@@ -23,6 +23,8 @@ ALPHA = 0.9
 # Keeps the working set at a few matrices of so many columns, whatever the number of classes.
 BLOCK_OF_COLUMNS = 16
 CHUNK_OF_ROWS = 50_000
+# A Spreader keeps columns of so many bytes.
+KEPT_BYTES = 2**26
 
 _UNSEEN = -1
 
@@ -81,6 +83,47 @@ def spread(
         block = seen[start : start + BLOCK_OF_COLUMNS]
         F[:, block] = _chebyshev(S, Y[:, block], alpha, n_steps)
     return F
+
+
+class Spreader:
+    """Spreads answers over one graph again and again: a class whose answers are as before costs nothing.
+
+    Classes do not mix in F = G Y, so each column is kept with what it was made from. The result is that of
+    ``spread``, bit for bit, whatever was asked before.
+
+    Parameters
+    ----------
+    S : sparse float32 array of shape (n_nodes, n_nodes)
+        As in ``spread``.
+    """
+
+    def __init__(self, S: sparse.csr_array) -> None:
+        self._S = S
+        self._columns: dict[bytes, NDArray[np.float32]] = {}
+
+    def spread(self, Y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return F = G Y as an array of shape (n_nodes, n_classes)."""
+        seen = np.flatnonzero(Y.any(axis=0))
+        keys = [_column_key(Y[:, column]) for column in seen]
+        new = [i for i, key in enumerate(keys) if key not in self._columns]
+        solved = spread(self._S, Y[:, seen[new]])
+        F = np.zeros_like(Y)
+        for i, column in enumerate(seen):
+            known = self._columns.get(keys[i])
+            F[:, column] = solved[:, new.index(i)] if known is None else known
+        self._keep(dict(zip(keys, F.T[seen], strict=True)))
+        return F
+
+    def _keep(self, used: dict[bytes, NDArray[np.float32]]) -> None:
+        """Keep as many columns as there is room for, those used last before all others."""
+        columns = used | {key: column for key, column in self._columns.items() if key not in used}
+        room = KEPT_BYTES // max(4 * self._S.shape[0], 1)
+        self._columns = dict(list(columns.items())[:room])
+
+
+def _column_key(y: NDArray[np.float32]) -> bytes:
+    nodes = np.flatnonzero(y)
+    return nodes.tobytes() + y[nodes].tobytes()
 
 
 def _chebyshev(S: sparse.csr_array, Y: NDArray[np.float32], alpha: float, n_steps: int) -> NDArray[np.float32]:

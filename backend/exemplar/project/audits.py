@@ -6,6 +6,7 @@ answered. It is only ever appended to.
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from exemplar.project.context import Project
 from exemplar.store.project_store import AuditEntry
 from exemplar.store.snapshot import Snapshot
 
+# Tasks seldom come and go, and to hash a million takes seconds.
+KEPT_RANKS = 8
 FROZEN, SEEN = "frozen", "seen"
 
 
@@ -24,9 +27,14 @@ def audit_rows(project: Project, tasks: Sequence[Task]) -> NDArray[np.intp]:
 
     Which these are depends on the tasks alone, so that no model has a say in what it is judged by.
     """
-    ranks = hash_ranks([_key(project, task.id) for task in tasks])
+    ranks = _ranks(project.connection.key, tuple(task.id for task in tasks))
     rows = np.flatnonzero(ranks < project.settings.audit_share / 100)
     return rows[np.argsort(ranks[rows], kind="stable")]
+
+
+@lru_cache(KEPT_RANKS)
+def _ranks(key: str, task_ids: tuple[int, ...]) -> NDArray[np.float64]:
+    return hash_ranks([f"{key}:{task_id}" for task_id in task_ids])
 
 
 def _key(project: Project, task_id: int) -> str:

@@ -11,9 +11,11 @@ from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import Connection, ProjectStore
 
 # While annotators are at work (one annotated something within so many seconds), each request of a long series is
-# followed by a pause of so many times its own duration, so that their Submits feel little of it.
+# followed by a pause of so many times its own duration, so that their Submits feel little of it. What they will see
+# next is worth a little more.
 AT_WORK = 10.0
 PAUSE = 10.0
+URGENT_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,20 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
         raise
 
 
+def is_at_work(project: Project) -> bool:
+    """Return whether annotators are at work."""
+    return time.time() - project.store.raised_at("annotated") < AT_WORK
+
+
 @contextmanager
-def considerate(project: Project, *, interrupted: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def considerate(
+    project: Project, *, interrupted: Callable[[], bool] = lambda: False, urgent: bool = False
+) -> Iterator[None]:
     """Make one request of a long series, and leave Label Studio to the annotators for a moment after it."""
     started = time.monotonic()
     yield
-    if time.time() - project.store.raised_at("annotated") < AT_WORK:
-        rested = time.monotonic() + PAUSE * (time.monotonic() - started)
+    if is_at_work(project):
+        pause = URGENT_PAUSE if urgent else PAUSE
+        rested = time.monotonic() + pause * (time.monotonic() - started)
         while time.monotonic() < rested and not interrupted():
             time.sleep(0.02)

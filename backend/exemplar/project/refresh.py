@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from exemplar.engine import n_starters
 from exemplar.project.acceptance import acceptance, ask_drawn_first
 from exemplar.project.audits import audit_rows, frozen_rows, write_down
-from exemplar.project.context import Project
+from exemplar.project.context import Project, is_at_work
 from exemplar.project.honesty import be_honest
 from exemplar.project.learn import learn, read_answers
 from exemplar.project.manage import ensure_webhook, is_managed, make_current, our_backend
 from exemplar.project.pool import build_pool, features_identity
 from exemplar.project.reconcile import (
+    SMALL_IMPORT,
     TOLERANCE,
     Ledger,
     Plan,
@@ -31,7 +33,7 @@ from exemplar.project.reconcile import (
 )
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
 from exemplar.settings import PER_PROJECT
-from exemplar.store.project_store import Done
+from exemplar.store.project_store import Done, ProjectStore
 from exemplar.store.snapshot import Facts, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 # as a new generation. Not more often than every so many seconds, because old generations stay.
 TOO_MANY_PATCHES = 1000
 NEW_GENERATION_EVERY = 600.0
+# The rows of so many tasks follow an answer at once, those of the others as Label Studio bears it.
+N_AFFECTED = 10
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,33 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
         ledger.forget()  # rows go with their tasks
     pending: int | None = 0
     if done.reconciled != store.current_name() or ordered or not is_managed(project):
-        snapshot, pending = _reconcile(project, held, snapshot, demand, ledger, exact=ordered)
+        affected = _most_affected(before, snapshot)
+        snapshot, pending = _reconcile(project, held, snapshot, demand, ledger, exact=ordered, affected=affected)
     reconciled = store.current_name() if pending == 0 else ""
     store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
+    if before is None or snapshot.geometry is not before.geometry:
+        _get_ready(store)
     return Outcome(snapshot, pending or 0)
+
+
+def _get_ready(store: ProjectStore) -> None:
+    """Derive what learning needs of a new geometry, as later refreshes will read it."""
+    current = store.current()
+    if current is not None:
+        current.geometry.prepare(n_starters(len(current.facts.labeling.classes)))
 
 
 def _ids(tasks: Held | Snapshot) -> list[tuple[int, str]]:
     """Return which tasks there are; SQLite gives the id of a deleted task to the next one."""
     return [(task.id, task.created_at) for task in tasks.tasks]
+
+
+def _most_affected(before: Snapshot | None, snapshot: Snapshot) -> frozenset[int]:
+    """Return the tasks whose label distributions the newest answers moved most."""
+    if before is None or before is snapshot or not np.array_equal(before.task_ids, snapshot.task_ids):
+        return frozenset()
+    moved = np.abs(snapshot.distributions - before.distributions).sum(axis=1)
+    return frozenset(snapshot.task_ids[np.argsort(-moved, kind="stable")[:N_AFFECTED]].tolist())
 
 
 def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | None:
@@ -223,30 +245,37 @@ def _highest_generation(project: Project) -> int:
 
 
 def _reconcile(
-    project: Project, held: Held, snapshot: Snapshot, demand: Done, ledger: Ledger, *, exact: bool
+    project: Project,
+    held: Held,
+    snapshot: Snapshot,
+    demand: Done,
+    ledger: Ledger,
+    *,
+    exact: bool,
+    affected: frozenset[int] = frozenset(),
 ) -> tuple[Snapshot, int | None]:
     """Bring the rows in Label Studio in line.
 
     Return the snapshot that they follow and how many are left; None if the project has disconnected us.
     """
-    if (ledger.is_stale or exact) and not _list_rows(project, ledger):
+    if (ledger.is_stale or exact) and ledger.settle() and not _list_rows(project, ledger):
         return snapshot, None
-    steps = _plan(snapshot, ledger, exact=exact)
-    if _patching_cannot_follow(snapshot, len(steps.patch)):
+    steps = _plan(snapshot, ledger, exact=exact, affected=affected)
+    if _patching_cannot_follow(project, snapshot, len(steps.patch)):
         snapshot = _next_generation(project, snapshot)
         steps = _plan(snapshot, ledger, exact=exact)
     is_first = generation_number(held.facts["model_version"]) != snapshot.facts.generation
     # Rows before the switch: an empty generation would show the annotators no task at all. And the switch
     # before the patches: only then do they show.
     now = replace(steps, patch=[]) if is_first else steps
-    pending = apply(project, snapshot, now, ledger, interrupted=_newer_than(project, demand))
-    if is_first or exact or not is_managed(project):
+    left = apply(project, snapshot, now, ledger, interrupted=_newer_than(project, demand))
+    # A generation takes the place of another one only when it is whole.
+    is_whole = not left.create or not generation_number(held.facts["model_version"])
+    if is_whole and (is_first or exact or not is_managed(project)):
         _manage(project, held, snapshot)
     if project.client.dry_run:
         return snapshot, 0
-    # A request of ours that was cut off may still be under way in Label Studio: rows that were created are
-    # looked at once more.
-    return snapshot, (len(steps.patch) if is_first else pending) or len(steps.create)
+    return snapshot, left.n + (len(steps.patch) if is_first else 0) or int(ledger.is_forgotten)
 
 
 def _list_rows(project: Project, ledger: Ledger) -> bool:
@@ -262,13 +291,14 @@ def _list_rows(project: Project, ledger: Ledger) -> bool:
     return True
 
 
-def _plan(snapshot: Snapshot, ledger: Ledger, *, exact: bool) -> Plan:
+def _plan(snapshot: Snapshot, ledger: Ledger, *, exact: bool, affected: frozenset[int] = frozenset()) -> Plan:
     return plan(
         desired_rows(snapshot),
         ledger.predictions(),
         snapshot.facts.labeling,
         generation=snapshot.facts.generation,
         tolerance=0.0 if exact else TOLERANCE,
+        affected=affected,
     )
 
 
@@ -284,9 +314,11 @@ def _newer_than(project: Project, demand: Done) -> Callable[[], bool]:
     return lambda: project.store.number("webhooks") > demand.webhooks
 
 
-def _patching_cannot_follow(snapshot: Snapshot, n_patches: int) -> bool:
+def _patching_cannot_follow(project: Project, snapshot: Snapshot, n_patches: int) -> bool:
+    """Return whether a bulk import is due, during which Label Studio is slow to answer annotators."""
     old_enough = time.time() - snapshot.facts.generation_since > NEW_GENERATION_EVERY
-    return n_patches > max(TOO_MANY_PATCHES, len(snapshot.task_ids) / 2) and old_enough
+    opportune = n_patches <= SMALL_IMPORT or not is_at_work(project)
+    return n_patches > max(TOO_MANY_PATCHES, len(snapshot.task_ids) / 2) and old_enough and opportune
 
 
 def _next_generation(project: Project, snapshot: Snapshot) -> Snapshot:
