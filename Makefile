@@ -39,6 +39,7 @@ check: install
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt numba llvmlite
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/speed.py
 

@@ -12,10 +12,11 @@ from exemplar.store.project_store import Connection, ProjectStore
 
 # While annotators are at work (one annotated something within so many seconds), each request of a long series is
 # followed by a pause of so many times its own duration, so that their Submits feel little of it. What they will see
-# next is worth a little more.
+# next is worth more, unless they are quick: the last annotation is so many seconds ago.
 AT_WORK = 10.0
 PAUSE = 10.0
 URGENT_PAUSE = 2.0
+READING = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
 
 def is_at_work(project: Project) -> bool:
     """Return whether annotators are at work."""
-    return time.time() - project.store.raised_at("annotated") < AT_WORK
+    return _since_annotated(project) < AT_WORK
+
+
+def _since_annotated(project: Project) -> float:
+    return time.time() - project.store.raised_at("annotated")
 
 
 @contextmanager
@@ -71,7 +76,7 @@ def considerate(
     started = time.monotonic()
     yield
     if is_at_work(project):
-        pause = URGENT_PAUSE if urgent else PAUSE
+        pause = URGENT_PAUSE if urgent and _since_annotated(project) > READING else PAUSE
         rested = time.monotonic() + pause * (time.monotonic() - started)
         while time.monotonic() < rested and not interrupted():
             time.sleep(0.02)
