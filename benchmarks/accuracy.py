@@ -278,18 +278,8 @@ def _of_other_runs(path: Path) -> list[Row]:
 
 
 def draw(axes, name: str) -> None:
-    for method in METHODS:
-        values = np.array(
-            [
-                [
-                    row["test"]
-                    for row in rows
-                    if (row["set"], row["method"], row["labels"]) == (name, method, budget)
-                ]
-                for budget in BUDGETS[name]
-            ],
-            float,
-        )
+    for method in [*METHODS, *best_peer(name)]:
+        values = test_accuracies(name, method)
         if values.size == 0:
             continue
         mean, std = 100 * values.mean(axis=1), 100 * values.std(axis=1)
@@ -298,6 +288,18 @@ def draw(axes, name: str) -> None:
     axes.set(title=name, xlabel="labels", ylabel="test accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+
+
+def test_accuracies(name: str, method: str) -> np.ndarray:
+    """Return the test accuracies of a method, a row for each budget."""
+    mine = [row for row in rows if (row["set"], row["method"]) == (name, method)]
+    return np.array([[row["test"] for row in mine if row["labels"] == budget] for budget in BUDGETS[name]], float)
+
+
+def best_peer(name: str) -> list[str]:
+    """Return the peer that is best on average over all budgets, if peers.py has measured any."""
+    peers = sorted({str(row["method"]) for row in rows if row["set"] == name} - set(METHODS))
+    return [max(peers, key=lambda method: test_accuracies(name, method).mean())] if peers else []
 
 
 if __name__ == "__main__":

@@ -90,14 +90,11 @@ class NeighborGraph:
     def affinity(self) -> sparse.csr_array:
         """S = D^-1/2 W D^-1/2, float32 of shape (n_nodes, n_nodes), symmetric, with a zero diagonal.
 
-        W = max(V, V^T), v_ij = J_ij exp(-d_ij^2 / (sigma_i sigma_j)) for the k nearest j of each i. J_ij is the
-        share of neighbours that i and j have in common: small where an edge crosses from one group into another,
-        however near the two are.
+        W = max(V, V^T), v_ij = exp(-d_ij^2 / (sigma_i sigma_j)) for the k nearest j of each i.
 
         References
         ----------
-        Zelnik-Manor & Perona (2004), "Self-tuning spectral clustering", eq. 1; J after Jarvis & Patrick (1973),
-        "Clustering using a similarity measure based on shared near neighbors"; S as in Zhou et al. (2004),
+        Zelnik-Manor & Perona (2004), "Self-tuning spectral clustering", eq. 1; S as in Zhou et al. (2004),
         "Learning with local and global consistency".
         """
         n_nodes, k = self.neighbors.shape
@@ -109,27 +106,11 @@ class NeighborGraph:
         starts = k * np.arange(n_nodes + 1, dtype=np.int32)
         W = sparse.csr_array((V.ravel(), self.neighbors.ravel().copy(), starts), shape=(n_nodes, n_nodes))
         W.sort_indices()
-        W.data *= self._common(W).data
         W = W.maximum(W.T.tocsr())
         degrees = W.sum(axis=1)
         roots = np.divide(1, np.sqrt(degrees), where=degrees > 0, out=np.zeros(n_nodes, np.float32))
         W.data *= np.repeat(roots, np.diff(W.indptr)) * roots[W.indices]
         return W
-
-    def _common(self, edges: sparse.csr_array) -> sparse.csr_array:
-        """Return the Jaccard index of the two ends' neighbours, themselves among them, for each edge."""
-        n_nodes, k = self.neighbors.shape
-        known = sparse.csr_array((np.ones(edges.nnz, np.float32), edges.indices, edges.indptr), shape=edges.shape)
-        members = (known + sparse.eye_array(n_nodes, dtype=np.float32, format="csr")).tocsr()
-        columns, counts = members.T.tocsr(), []
-        # A node shares neighbours with many that are none of its own: those are dropped chunk by chunk.
-        for start in range(0, n_nodes, NODES_AT_ONCE):
-            rows = slice(start, start + NODES_AT_ONCE)
-            counts.append((members[rows] @ columns).multiply(known[rows]))
-        common = sparse.vstack(counts, format="csr")
-        common.sort_indices()
-        common.data /= 2 * (k + 1) - common.data
-        return common
 
     def outliers(self) -> NDArray[np.bool_]:
         """Return which tasks are far from everything; bool of shape (n_tasks,).

@@ -266,6 +266,8 @@ def apply(
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Left:
     """Write a plan, what annotators see next first; return what is left because something newer came up."""
+    if steps.n_writes:
+        project.store.note(doing=f"writing {steps.n_writes} rows", pending_rows=steps.n_writes)
     queue, others = _to_create(project, snapshot, steps.create)
     soon = [row for row in queue if row["score"] <= SOON]
     _create(project, soon, ledger)
