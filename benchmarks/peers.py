@@ -40,6 +40,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", RuntimeWarning)  # label spreading divides by zeros
     print(describe("scikit-learn", "scikit-activeml", "small-text", "numpy"), "\n")
     accuracy.SESSIONS.update({name: timed(name, session) for name, session in PEERS.items()})
     with threadpool_limits(1, user_api="blas"):
