@@ -169,7 +169,7 @@ class Settings:
         "MODEL_DIR",
         Path("exemplar-models"),
         _path,
-        "Folder of the snapshots and the audit log. Deleting it forgets audits and accepted sets, and nothing else.",
+        "Folder of the snapshots and the audit log. Deleting it forgets audits and accepted sets, nothing else.",
     )
     host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, _port, "Port to listen on.")
