@@ -4,7 +4,9 @@ Each peer chooses from the same vectors of the same pool; what it chose trains s
 in the libraries' own examples (label spreading and self-training are classifiers themselves). Ours is what the
 product does by default. Peers that need a model begin with random labels, at least 10 and one a class.
 
-    .venv/bin/python benchmarks/peers.py [--seeds 10] [--only digits mnist banking]    (data: EXEMPLAR_BENCH_DATA)
+    .venv/bin/python benchmarks/peers.py [--seeds 10] [--only "digits, book" mnist]    (data: EXEMPLAR_BENCH_DATA)
+
+Not Banking77: on unit vectors LogisticRegression as it comes (C = 1) underfits, which says nothing of the choices.
 
 Adds its rows to benchmarks/results/accuracy.csv, from which accuracy.py draws the learning curves.
 """
@@ -34,7 +36,7 @@ UNKNOWN = -1
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=10)
-    options.add_argument("--only", nargs="*", default=["digits, book", "mnist", "banking"])
+    options.add_argument("--only", nargs="*", default=["digits, book", "mnist"])
     options.add_argument("--methods", nargs="*", default=["ours", *PEERS])
     given = options.parse_args()
     logging.disable(logging.WARNING)
