@@ -57,6 +57,13 @@ def test_audits_count_by_what_the_model_says_without_their_own_answer() -> None:
     assert said["generation"] == "exemplar-1"
 
 
+def test_the_reliability_of_confidences_is_that_of_the_frozen_predictions() -> None:
+    said = report(TRUE, [entry("frozen", row, (TRUE[row] + 1) % 3) for row in AUDITS]).said["accuracy"]
+    assert sum(one["n"] for one in said["reliability"]) == 36
+    assert {(one["confidence"], one["right"]) for one in said["reliability"]} == {(0.9, 0.0)}
+    assert said["calibration_error"] == pytest.approx(0.9)
+
+
 def test_other_methods_are_judged_by_what_was_frozen() -> None:
     log = [entry("frozen", row, (TRUE[row] + 1) % 3) for row in AUDITS]
     assert report(TRUE, log, by_graph=False).said["accuracy"]["rate"] == 0.0

@@ -54,7 +54,7 @@ def be_honest(
     *,
     by_graph: bool,
     generation: str,
-    accepting: Json | None,
+    accepting: Json | None = None,
 ) -> Honesty:
     """Report on what was learned.
 
