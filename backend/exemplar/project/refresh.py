@@ -105,7 +105,9 @@ def _ids(tasks: Held | Snapshot) -> list[tuple[int, str]]:
 
 def _most_affected(before: Snapshot | None, snapshot: Snapshot) -> frozenset[int]:
     """Return the tasks whose label distributions the newest answers moved most."""
-    if before is None or before is snapshot or not np.array_equal(before.task_ids, snapshot.task_ids):
+    if before is None or before is snapshot or before.facts.labeling != snapshot.facts.labeling:
+        return frozenset()
+    if not np.array_equal(before.task_ids, snapshot.task_ids):
         return frozenset()
     moved = np.abs(snapshot.distributions - before.distributions).sum(axis=1)
     return frozenset(snapshot.task_ids[np.argsort(-moved, kind="stable")[:N_AFFECTED]].tolist())
