@@ -98,11 +98,13 @@ def examine(frozen: AcceptSet, tasks: Sequence[Task], labeling: Labeling) -> Acc
 
 
 def ask_drawn_first(
-    learned: Learned, frozen: AcceptSet | None, tasks: Sequence[Task], labeling: Labeling
+    learned: Learned, frozen: AcceptSet | None, said: Json | None, tasks: Sequence[Task]
 ) -> Learned:
-    """Put the drawn tasks of a set that is not decided before all others, blind; their order stays."""
-    test = examine(frozen, tasks, labeling) if frozen else None
-    if frozen is None or test is None or test.verdict != "open":
+    """Put the drawn tasks of a set that is not decided before all others, blind; their order stays.
+
+    ``said`` is what ``acceptance`` says of the set.
+    """
+    if frozen is None or said is None or said["verdict"] != "open":
         return learned
     row_of = {task.id: row for row, task in enumerate(tasks) if not task.annotations}
     asked = [(row_of[task_id], i) for i, task_id in enumerate(frozen.drawn) if task_id in row_of]

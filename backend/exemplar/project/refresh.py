@@ -142,7 +142,8 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
     same_graph = before is not None and pool.geometry is before.geometry
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
-    put_to_test = project.store.accept_set()
+    accept_set = project.store.accept_set()
+    accepting = acceptance(accept_set, pool.tasks, held.labeling)
     learned = learn(
         pool.geometry,
         answers,
@@ -151,7 +152,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         frozen=frozen_rows(log, pool.tasks),
         columns=before.columns if before is not None and same_graph else None,
     )
-    learned = ask_drawn_first(learned, put_to_test, pool.tasks, held.labeling)
+    learned = ask_drawn_first(learned, accept_set, accepting, pool.tasks)
     generation = _generation(project, held, before)
     honesty = be_honest(
         pool.tasks,
@@ -162,7 +163,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         before.checkpoints if before is not None else (),
         by_graph=project.settings.propagation == "graph",
         generation=generation_name(generation),
-        accepting=acceptance(put_to_test, pool.tasks, held.labeling),
+        accepting=accepting,
     )
     return Snapshot(
         facts=Facts(
