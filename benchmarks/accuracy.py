@@ -239,9 +239,9 @@ def _noisy(split: Split, seed: int, budget: int, share: float, asked_again: floa
 def _most_suspicious(geometry, said: np.ndarray, asked: np.ndarray, n_classes: int, n: int) -> np.ndarray:
     answers = answers_of(said, asked, n_classes)
     learned = learned_from(geometry, said, asked, n_classes)
-    Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
-    scores = suspicion(learned.columns.among_labeled(), Y)
-    of_node = dict(zip(learned.columns.nodes.tolist(), scores, strict=True))
+    Y = node_shares(geometry, answers.shares)[learned.inference.columns.nodes]
+    scores = suspicion(learned.inference.columns.among_labeled(), Y)
+    of_node = dict(zip(learned.inference.columns.nodes.tolist(), scores, strict=True))
     by_row = np.array([of_node[node] for node in geometry.graph.node_of[asked].tolist()])
     return asked[np.argsort(-by_row, kind="stable")[:n]]
 

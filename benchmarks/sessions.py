@@ -53,7 +53,7 @@ def pool_accuracy(learned: Learned, y: np.ndarray) -> float:
 
 
 def test_classes(geometry: Geometry, learned: Learned, X: np.ndarray) -> np.ndarray:
-    return classify(geometry, learned.distributions, learned.classifier, X).argmax(axis=1)
+    return classify(geometry, learned.inference.distributions, learned.classifier, X).argmax(axis=1)
 
 
 def curve(

@@ -1,4 +1,4 @@
-"""All speed tables in one run: clusters, graph, spreading, selection, each against its peers.
+"""All speed tables in one run: clusters, graph, spreading, selection, each against its peers; and the memory.
 
     .venv/bin/python benchmarks/speed.py        (make bench installs the peers first)
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import speed_clusters
 import speed_graph
+import speed_memory
 import speed_selection
 import speed_spreading
 from machine import describe
@@ -21,12 +22,11 @@ COLUMNS = ["what", "ours", "peer", "peer_name", "ratio", "must"]
 def main() -> None:
     print(describe("numpy", "scipy", "scikit-learn", "faiss-cpu", "pynndescent", "scikit-activeml"), "\n")
     rows: list[dict[str, Any]] = []
-    for part in (speed_clusters, speed_graph, speed_spreading, speed_selection):
-        found = part.rows()
-        rows += found
-        for row in found:
-            print("  ".join(_cell(row.get(column)) for column in COLUMNS))
-        print(flush=True)
+    for part in (speed_clusters, speed_graph, speed_spreading, speed_selection, speed_memory):
+        for row in part.rows():
+            rows.append(row)
+            print("  ".join(_cell(row.get(column)) for column in COLUMNS), flush=True)
+        print()
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     with (folder / "speed.csv").open("w", newline="") as file:

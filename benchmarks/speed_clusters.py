@@ -7,8 +7,6 @@ script only.
 """
 
 import argparse
-import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,18 +23,14 @@ from threadpoolctl import threadpool_limits
 from exemplar.engine import assign, cluster, clusters
 
 N_TASKS, N_FEATURES, N_CLUSTERS = 100_000, 384, 500
-GIB = 2**30
 
 
-def rows(runs: int = 5) -> list[dict[str, Any]]:
-    """Return what was measured: ours, the peer's, peer / ours, and what that ratio must be."""
+def rows(runs: int = 5) -> Iterator[dict[str, Any]]:
+    """Yield what was measured: ours, the peer's, peer / ours, and what that ratio must be."""
     X = _blobs()
-    return [
-        *_assignment(X, runs, one_thread=True),
-        *_assignment(X, runs, one_thread=False),
-        *_clustering(X, runs),
-        _memory(),
-    ]
+    yield from _assignment(X, runs, one_thread=True)
+    yield from _assignment(X, runs, one_thread=False)
+    yield from _clustering(X, runs)
 
 
 def _blobs() -> np.ndarray:
@@ -113,25 +107,6 @@ def _inertia(X: np.ndarray, centers: np.ndarray) -> float:
     return float(np.square(assign(X, centers)[1], dtype=np.float64).sum())
 
 
-def _memory() -> dict[str, Any]:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        gib, seconds = pool.apply(_gib_beyond_the_features)
-    return _row(f"cluster 1e6 x 64, k=1000 ({seconds:.0f} s), memory (GiB)", gib, 2.0, "the limit", ">= 1 x")
-
-
-def _gib_beyond_the_features() -> tuple[float, float]:
-    """In a process of its own: its highest mark cannot be put back."""
-    X = np.random.default_rng(0).standard_normal((1_000_000, 64), np.float32)
-    before = _peak()
-    start = time.perf_counter()
-    cluster(X, n_clusters=1000)
-    return (_peak() - before) / GIB, time.perf_counter() - start
-
-
-def _peak() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 @contextmanager
 def _threads(one: bool) -> Iterator[None]:
     """Hold everybody to one thread of any kind, or let all have their defaults."""
@@ -170,7 +145,8 @@ def main() -> None:
     for row in rows(runs):
         print(
             f"{row['what']:52}{row['ours']:11.5g}{row['peer']:11.5g}{row['ratio']:8.3f}"
-            f"  {row['must']:12}{row['peer_name']}"
+            f"  {row['must']:12}{row['peer_name']}",
+            flush=True,
         )
 
 

@@ -7,6 +7,7 @@ The peer is no dependency: pip install pynndescent.
 
 import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from exemplar.engine.graph import NEW, build_graph, neighbors_outside, update_gr
 K, N_QUERIES = 10, 500
 
 
-def rows(*, quick: bool = False, n_runs: int = 5) -> list[dict[str, Any]]:
-    """Return what was measured, in seconds unless said otherwise; ``quick`` is a quarter of the tasks."""
+def rows(*, quick: bool = False, n_runs: int = 5) -> Iterator[dict[str, Any]]:
+    """Yield what was measured, in seconds unless said otherwise; ``quick`` is a quarter of the tasks."""
     n_tasks = 25_000 if quick else 100_000
     n_clusters = n_tasks // 200
     # numba compiles on first use, which nobody waits for twice.
@@ -32,14 +33,11 @@ def rows(*, quick: bool = False, n_runs: int = 5) -> list[dict[str, Any]]:
     start = time.perf_counter()
     cluster_ids = cluster(X, n_clusters=n_clusters).cluster_ids
     clustered = time.perf_counter() - start
-    return [
-        *_graph("embeddings", X, cluster_ids, n_runs, recall="not below the peer's", speed=">= 2 x"),
-        _row(f"{n_clusters} clusters of these, given above and below", clustered, None, "", ""),
-        *_changes(X, cluster_ids, n_runs),
-        *_graph(
-            "structureless", noise, cluster(noise, n_clusters=n_clusters).cluster_ids, 1, recall=">= 0.95", speed=""
-        ),
-    ]
+    yield from _graph("embeddings", X, cluster_ids, n_runs, recall="not below the peer's", speed=">= 2 x")
+    yield _row(f"{n_clusters} clusters of these, given above and below", clustered, None, "", "")
+    yield from _changes(X, cluster_ids, n_runs)
+    of_noise = cluster(noise, n_clusters=n_clusters).cluster_ids
+    yield from _graph("structureless", noise, of_noise, 1, recall=">= 0.95", speed="")
 
 
 def _graph(
@@ -126,7 +124,9 @@ def main() -> None:
     print(f"{'what':56}{'ours':>9}{'peer':>9}{'ratio':>7}  {'must':22}peer")
     for row in rows(quick=options.quick, n_runs=options.runs):
         peer, ratio = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("peer", "ratio"))
-        print(f"{row['what']:56}{row['ours']:9.3g}{peer:>9}{ratio:>7}  {row['must']:22}{row['peer_name']}")
+        print(
+            f"{row['what']:56}{row['ours']:9.3g}{peer:>9}{ratio:>7}  {row['must']:22}{row['peer_name']}", flush=True
+        )
 
 
 if __name__ == "__main__":

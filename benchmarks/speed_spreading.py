@@ -20,18 +20,16 @@ from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
+from exemplar.engine.columns import empty_columns
 from exemplar.engine.graph import build_graph
-from exemplar.engine.spreading import ALPHA, Pusher, empty_columns, spread
+from exemplar.engine.push import Pusher
+from exemplar.engine.spreading import ALPHA, spread
 
 K, N_CLASSES, N_LABELED = 10, 10, 500
 
 
-def rows(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Return what was measured, in seconds unless said otherwise; ``quick`` is a tenth of the nodes."""
-    return list(_rows(quick))
-
-
-def _rows(quick: bool) -> Iterator[dict[str, Any]]:
+def rows(*, quick: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what was measured, in seconds unless said otherwise; ``quick`` is a tenth of the nodes."""
     shrink = 10 if quick else 1
     yield from _push(100_000 // shrink, must="<= 0.005")
     yield from _push(1_000_000 // shrink, must="<= 0.010")
@@ -165,7 +163,7 @@ def main() -> None:
     quick = arguments.parse_args().quick
     print(describe("scikit-learn", "scipy", "numpy"), "\n")
     print(f"{'what':62}{'ours':>11}{'peer':>11}{'ratio':>8}  {'must':10}peer")
-    for found in _rows(quick):
+    for found in rows(quick=quick):
         peer, ratio = ("" if found[key] is None else f"{found[key]:.4g}" for key in ("peer", "ratio"))
         print(
             f"{found['what']:62}{found['ours']:11.4g}{peer:>11}{ratio:>8}  {found['must']:10}{found['peer_name']}",

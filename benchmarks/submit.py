@@ -134,11 +134,12 @@ def measure(
 
 @contextmanager
 def undisturbed(store: ProjectStore, *, training: bool) -> Iterator[None]:
-    """Let the worker train, or keep it from the project by holding its lock; a refresh that runs ends first."""
+    """Let the worker train, or hold the project's lock against it, once the refresh that runs has ended."""
     if training:
         time.sleep(2)  # to get going
         yield
         return
+    store.raise_number("webhooks")  # it puts off its patches for what is newer
     while True:
         with store.lock() as ours:
             if ours:

@@ -15,6 +15,7 @@ from exemplar.errors import SettingError
 
 # The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
 PROPAGATIONS = (
+    "auto",
     "graph",
     "gaussian-process",
     "clusters",
@@ -197,9 +198,10 @@ class Settings:
     )
     propagation: str = _setting(
         "EXEMPLAR_PROPAGATION",
-        "graph",
+        "auto",
         _one_of(PROPAGATIONS),
-        "How answers spread: `" + "`, `".join(PROPAGATIONS) + "`.",
+        "How answers spread: `" + "`, `".join(PROPAGATIONS) + "`. `auto` is `graph`, and `gaussian-process` where "
+        "there are two classes.",
     )
     queue: str = _setting(
         "EXEMPLAR_QUEUE", "herding", _one_of(QUEUES), "Which tasks are asked next: `" + "`, `".join(QUEUES) + "`."

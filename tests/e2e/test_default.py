@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from conftest import LABEL_CONFIG, Backend, upload_digits
@@ -20,9 +21,12 @@ from e2e.annotators import (
     wait_until_ready,
     wait_until_settled,
 )
+from exemplar.accept import accept
 from exemplar.demo import digits
 from exemplar.demo.label_studio import LabelStudio
 from exemplar.demo.processes import free_port
+from exemplar.settings import Settings
+from exemplar.store.home import Home
 
 Json = dict[str, Any]
 N_POOL, N_LABELS = 1400, 50
@@ -107,3 +111,30 @@ def test_what_annotators_saw_is_written_down_apart(session: Session) -> None:
     frozen = {entry["task"] for entry in session.audits if entry["kind"] == "frozen"}
     assert len(seen) > N_LABELS / 2
     assert seen <= set(session.asked) - frozen
+
+
+def test_a_frozen_set_is_asked_blind_and_accepted(api: httpx.Client, session: Session) -> None:
+    """The last one: it goes on labelling."""
+    project, settings = session.project, Settings(model_dir=session.backend.models)
+    [store] = Home(settings.model_dir).with_id(project["id"])
+    snapshot, tasks = store.current(), all_tasks(api, project)
+    assert snapshot is not None
+    truths = np.array([digits.true_digit(tasks[task_id]["data"]) for task_id in snapshot.task_ids.tolist()])
+    wrong = snapshot.choices != truths
+    sure = float(snapshot.distributions.max(axis=1)[wrong].max(initial=0.0)) + 1e-6
+    print("\n" + accept(settings, project["id"], min_confidence=sure))
+    frozen = store.accept_set()
+    assert frozen is not None
+    wait_for(lambda: queue(api, project)[: len(frozen.drawn)] == list(frozen.drawn), "the draw to be queued first")
+    annotator, asked, shown = Annotator(api), [], []
+    for _ in frozen.drawn:
+        task = annotator.next_task(project)
+        assert task is not None
+        asked.append(task["id"])
+        shown.append(said(task["predictions"][0]) if task["predictions"] else None)
+        annotator.submit(task)
+    assert set(asked) == set(frozen.drawn), "nothing else was asked in between"
+    assert shown == [None] * len(frozen.drawn), "each was asked blind"
+    wait_for(
+        lambda: "accepted, annotators agree with at least 95%" in accept(settings, project["id"]), "the verdict"
+    )

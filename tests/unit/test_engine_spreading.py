@@ -9,18 +9,10 @@ from scipy import sparse
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.semi_supervised import LabelSpreading
 
-from exemplar.engine import spreading
-from exemplar.engine.spreading import (
-    ALPHA,
-    Columns,
-    Pusher,
-    Spreader,
-    column,
-    empty_columns,
-    gp_weights,
-    leave_one_out,
-    spread,
-)
+from exemplar.engine import push, spreading
+from exemplar.engine.columns import Columns, empty_columns, gp_leave_one_out, gp_weights, leave_one_out
+from exemplar.engine.push import Pusher, column
+from exemplar.engine.spreading import ALPHA, Spreader, spread
 from exemplar.errors import InputError
 
 
@@ -293,7 +285,7 @@ def test_a_push_that_broke_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyP
     S = neighbor_graph(100)
     pusher = Pusher(S)
     with monkeypatch.context() as patched:
-        patched.setattr(spreading._Ball, "descend", lambda ball, residual: 1 / 0)
+        patched.setattr(push._Ball, "descend", lambda ball, residual: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pusher.column(3)
     np.testing.assert_array_equal(pusher.column(4)[1], column(S, 4)[1])
@@ -315,7 +307,7 @@ def test_a_lone_node_and_a_graph_of_one() -> None:
 @given(graphs(), alphas)
 def test_the_error_bound_is_a_bound_and_no_loose_one(S: sparse.csr_array, alpha: float) -> None:
     norm = exact(S, alpha).sum(axis=1).max() / (1 - alpha)
-    assert norm * (1 - 1e-4) <= spreading._inverse_norm(S, alpha) <= norm * 1.25
+    assert norm * (1 - 1e-4) <= push._inverse_norm(S, alpha) <= norm * 1.25
 
 
 # ── The stored columns ───────────────────────────────────────────────────────────────────────────────────
@@ -432,6 +424,18 @@ def test_little_noise_reproduces_the_answers() -> None:
     columns = stored(*LABELED)
     F = columns.spread(gp_weights(columns.among_labeled(), Y_LABELED, noise=1e-6), N_NODES)
     np.testing.assert_allclose(F[LABELED], Y_LABELED, atol=5e-3)
+
+
+def test_a_gaussian_process_without_an_answer_is_one_fitted_without_it() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    G, Y = (root @ root.T).astype(np.float32), rng.random((6, 3)).astype(np.float32)
+    noise = 0.3 * float(G.diagonal().mean())
+    found = gp_leave_one_out(G, Y, noise=0.3)
+    for i in range(6):
+        rest = np.delete(np.arange(6), i)
+        fitted = KernelRidge(alpha=noise, kernel="precomputed").fit(G[np.ix_(rest, rest)], Y[rest])
+        np.testing.assert_allclose(found[i], fitted.predict(G[i : i + 1, rest])[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_crowd_of_answers_does_not_outvote_a_single_one_in_a_gaussian_process() -> None:

@@ -53,7 +53,7 @@ def queue(found: Learned) -> list[int]:
 
 
 def test_settings_name_the_methods_that_the_engine_has() -> None:
-    assert tuple(PROPAGATIONS) == settings_module.PROPAGATIONS
+    assert ("auto", *PROPAGATIONS) == settings_module.PROPAGATIONS
     assert tuple(STRATEGIES) == QUEUES
 
 
@@ -125,7 +125,7 @@ SEA = survey(np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32) + 
 def test_the_default_gives_each_group_the_answer_of_its_member() -> None:
     found = learn(SEA, answers_of({0: 2, 20: 1, 40: 0}, n=60), DEFAULT, audits=NO_AUDITS)
     assert found.choices.tolist() == np.array([2, 1, 0])[ISLANDS].tolist()
-    assert found.distributions.argmax(axis=1).tolist() == found.choices.tolist()
+    assert found.inference.distributions.argmax(axis=1).tolist() == found.choices.tolist()
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
@@ -143,8 +143,8 @@ def test_two_annotators_who_differ_are_a_divided_answer() -> None:
     answers = answers_of({2: 0, 12: 2})
     answers.shares[2] = [0.5, 0.5, 0]
     found = learn(POOL, answers, DEFAULT, audits=NO_AUDITS)
-    np.testing.assert_allclose(found.distributions[2], [0.5, 0.5, 0])
-    assert found.distributions[1, :2].min() > 0.2
+    np.testing.assert_allclose(found.inference.distributions[2], [0.5, 0.5, 0])
+    assert found.inference.distributions[1, :2].min() > 0.2
 
 
 # ── The queue stays ──────────────────────────────────────────────────────────────────────────────────────
@@ -257,7 +257,7 @@ def test_rows_are_as_documented_whatever_was_said(
     if base is DEFAULT:
         assert len(queue(found)) == min(n_open, batch_size)
     assert (found.choices[np.isnan(found.scores)] == UNLABELED).all()
-    sums = found.distributions.sum(axis=1)
+    sums = found.inference.distributions.sum(axis=1)
     assert (np.isclose(sums, 1, atol=1e-5) | (sums == 0)).all()
 
 

@@ -19,15 +19,18 @@ from exemplar.engine.audits import (
 from exemplar.engine.calibration import calibrated, fit_temperature, reliability, typical_mass
 from exemplar.engine.classifier import LinearClassifier, fit_classifier, fit_self_training, neighbor_proba
 from exemplar.engine.clusters import Clustering, assign, cluster, default_n_clusters
+from exemplar.engine.columns import Columns, empty_columns, leave_one_out
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import Geometry, resurvey, survey
 from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
+from exemplar.engine.inference import Inference, infer
 from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate
+from exemplar.engine.push import Pusher
 from exemplar.engine.selection import representatives
-from exemplar.engine.spreading import Columns, Pusher, empty_columns, leave_one_out, spread
+from exemplar.engine.spreading import spread
 from exemplar.engine.stopping import Advice, Checkpoint, advice, expected_gain, fixed_sample, is_due, kappa
 from exemplar.engine.suspects import Conflict, Suspect, conflicts, suspects, suspicion
 
@@ -48,6 +51,7 @@ __all__ = [
     "Columns",
     "Conflict",
     "Geometry",
+    "Inference",
     "LinearClassifier",
     "NeighborGraph",
     "Projection",
@@ -75,6 +79,7 @@ __all__ = [
     "fit_temperature",
     "fixed_sample",
     "hash_ranks",
+    "infer",
     "is_audit",
     "is_due",
     "judge",

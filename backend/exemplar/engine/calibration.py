@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from exemplar.errors import InputError
 
@@ -63,7 +63,7 @@ def fit_temperature(q: NDArray[np.float32], y: NDArray[np.intp], *, typical_mass
     >>> calibrated(np.float32([[9, 1]]), sure)[0].round(2), calibrated(np.float32([[9, 1]]), modest)[0].round(2)
     (array([0.99, 0.01], dtype=float32), array([0.73, 0.27], dtype=float32))
     """
-    scores = _checked_scores(q)
+    scores = _checked_scores(np.asarray(q, np.float64))
     y = np.asarray(y)
     if y.shape != scores.shape[:1]:
         raise InputError(f"y has the shape {y.shape}: expected ({len(scores)},), one for each row of q")
@@ -111,15 +111,17 @@ def calibrated(F: NDArray[np.float32], temperature: float, *, typical_mass: floa
 
     Examples
     --------
-    >>> calibrated(np.float32([[3, 1], [0, 0]]), 0.5)
+    >>> calibrated(np.float32([[3, 1], [0, 0]]), 0.5).round(3)
     array([[0.9, 0.1],
            [0.5, 0.5]], dtype=float32)
     """
     scores = _checked_scores(F)
     if not 0 < temperature < np.inf:
         raise InputError(f"temperature is {temperature}: expected a number above 0")
-    p: NDArray[np.float32] = softmax(_log_shares(scores, typical_mass) / temperature, axis=1).astype(np.float32)
-    return p
+    # In the precision of F: a pool's rows are many, and the annotator waits for them.
+    p = np.exp(_log_shares(scores, typical_mass) / scores.dtype.type(temperature))
+    p /= p.sum(axis=1, keepdims=True)
+    return p.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -188,15 +190,18 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], *, n
     )
 
 
-def _log_shares(F: NDArray[np.float64], mass: float) -> NDArray[np.float64]:
+def _log_shares(F: NDArray[np.floating], mass: float) -> NDArray[np.floating]:
+    """Return the logarithms of each row's shares, in units of its largest one."""
     if not 0 <= mass < np.inf:
         raise InputError(f"typical_mass is {mass}: expected a number not below 0")
-    # Relative to the row's largest, so that the faintest rows keep their shares.
-    F = F + mass / F.shape[1]
-    largest = F.max(axis=1, keepdims=True)
-    shares = np.where(largest > 0, F / np.where(largest > 0, largest, 1), 1)
-    logs: NDArray[np.float64] = np.log(np.maximum(shares, 1e-12))
-    return logs
+    extra = mass / F.shape[1]
+    largest = F.max(axis=1, keepdims=True).astype(np.float64) + extra
+    known = largest > 0
+    # Divided before it is added to: the faintest rows keep their shares, and the largest do not overflow.
+    shares = F / np.where(known, largest, 1).astype(F.dtype)
+    shares += np.where(known, extra / np.where(known, largest, 1), 1).astype(F.dtype)
+    np.maximum(shares, F.dtype.type(1e-12), out=shares)
+    return np.log(shares, out=shares)
 
 
 def _targets(y: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
@@ -206,10 +211,11 @@ def _targets(y: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
     return targets
 
 
-def _checked_scores(F: NDArray[np.floating]) -> NDArray[np.float64]:
-    scores: NDArray[np.float64] = np.asarray(F, np.float64)
+def _checked_scores(F: NDArray[np.floating]) -> NDArray[np.floating]:
+    scores = np.asarray(F)
+    scores = scores if scores.dtype == np.float32 else scores.astype(np.float64)
     if scores.ndim != 2 or scores.shape[1] == 0:
         raise InputError(f"scores have the shape {scores.shape}: expected (n_tasks, n_classes)")
-    if not (np.isfinite(scores) & (scores >= 0)).all():
+    if scores.size and not 0 <= scores.min() <= scores.max() < np.inf:
         raise InputError(f"scores hold {scores.min()} to {scores.max()}: expected finite numbers, none below 0")
     return scores

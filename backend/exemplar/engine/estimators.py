@@ -8,12 +8,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClusterMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from exemplar.engine.calibration import calibrated, fit_temperature, typical_mass
 from exemplar.engine.classifier import neighbor_proba
 from exemplar.engine.clusters import assign, cluster, default_n_clusters
 from exemplar.engine.geometry import survey
-from exemplar.engine.propagation import UNLABELED, node_shares, propagate
-from exemplar.engine.spreading import empty_columns, leave_one_out
+from exemplar.engine.inference import infer
+from exemplar.engine.propagation import UNLABELED
 
 
 class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -22,7 +21,7 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     Parameters
     ----------
     method : str
-        One of ``PROPAGATIONS``, see ``propagate``.
+        ``auto`` or one of ``PROPAGATIONS``, see ``propagate``.
     n_clusters : int, optional
         By default ``default_n_clusters``.
     random_state : int
@@ -31,7 +30,7 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     ----------
     classes_ : array of shape (n_classes,)
     label_distributions_ : float32 array of shape (n_samples, n_classes)
-        Of the training data; calibrated where the method is ``graph``.
+        Of the training data; calibrated where the method is of the neighbour graph.
     transduction_ : array of shape (n_samples,)
         The classes of the training data.
     temperature_ : float
@@ -52,7 +51,7 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     array([0, 1])
     """
 
-    def __init__(self, method: str = "graph", *, n_clusters: int | None = None, random_state: int = 0) -> None:
+    def __init__(self, method: str = "auto", *, n_clusters: int | None = None, random_state: int = 0) -> None:
         self.method = method
         self.n_clusters = n_clusters
         self.random_state = random_state
@@ -68,20 +67,12 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.geometry_ = survey(X, n_clusters=self.n_clusters, random_state=self.random_state)
         shares = np.zeros((len(y), len(self.classes_)), np.float32)
         shares[np.flatnonzero(labeled), classes] = 1
-        scores = propagate(self.geometry_, shares, method=self.method)
-        mass = typical_mass(scores) if self.method == "graph" else 0.0
-        self.temperature_ = self._temperature(shares, mass) if self.method == "graph" else 1.0
-        self.label_distributions_ = calibrated(scores, self.temperature_, typical_mass=mass)
-        self.label_distributions_[labeled] = shares[labeled]
+        found = infer(self.geometry_, shares, method=self.method)
+        self.temperature_ = found.temperature if found.by_graph else 1.0
+        known = found.distributions.any(axis=1, keepdims=True)
+        self.label_distributions_ = np.where(known, found.distributions, np.float32(1 / len(self.classes_)))
         self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
         return self
-
-    def _temperature(self, shares: NDArray[np.float32], mass: float) -> float:
-        Y = node_shares(self.geometry_, shares)
-        nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
-        columns = empty_columns().updated(self.geometry_.pusher, nodes)
-        q = leave_one_out(columns.among_labeled(), Y[nodes])
-        return fit_temperature(q, Y[nodes].argmax(axis=1), typical_mass=mass)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return the probabilities of the classes, of shape (n_samples, n_classes)."""

@@ -11,7 +11,8 @@ from exemplar.engine.clusters import Clustering, assign, cluster, default_n_clus
 from exemplar.engine.graph import NeighborGraph, build_graph, update_graph
 from exemplar.engine.herding import Herding, bandwidth
 from exemplar.engine.projection import Projection, fit_projection
-from exemplar.engine.spreading import Pusher, Spreader
+from exemplar.engine.push import Pusher
+from exemplar.engine.spreading import Spreader
 
 # The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
 BUDGET = 50

@@ -17,6 +17,8 @@ from exemplar.errors import InputError
 N_WITNESSES = 20_000
 # Kernel columns are made, and candidates renewed, so many at a time.
 CHUNK = 64
+# Margins are taken of so many tasks at a time, which stay in the cache.
+ROWS = 4096
 # For the bandwidth: the median of so many tasks, and their neighbours among so many.
 N_QUERIES, N_REFERENCES = 1000, 20_000
 
@@ -58,6 +60,7 @@ def margin_uncertainty(F: NDArray[np.floating], *, sharpness: float = 1.0) -> ND
     array([0.09, 1.  , 1.  ], dtype=float32)
     """
     F = np.asarray(F)
+    F = F if F.dtype == np.float32 else F.astype(np.float64)
     if F.ndim != 2 or F.shape[1] == 0:
         raise InputError(f"F has the shape {F.shape}: expected (n_tasks, n_classes) with at least one class")
     if F.size and not (F.min() >= 0 and F.max() < np.inf):
@@ -70,28 +73,31 @@ def margin_uncertainty(F: NDArray[np.floating], *, sharpness: float = 1.0) -> ND
         # eps / C is the same in both classes, so that it leaves the margin of p alone.
         margins = _margins(F) / (mass + eps)
     else:
-        margins = np.concatenate([_margins(p) for p in _sharpened(F, mass, eps, sharpness)] or [mass])
+        margins = np.concatenate([_margins(p) for p in _sharpened(F, eps, sharpness)] or [mass])
     uncertainty: NDArray[np.float32] = (1 - margins).astype(np.float32)
     return uncertainty
 
 
-def _sharpened(
-    F: NDArray[np.floating], mass: NDArray[np.float64], eps: float, sharpness: float
-) -> Iterator[NDArray[np.floating]]:
-    """Yield the smoothed distributions to the power, chunk by chunk."""
-    for start in range(0, len(F), 65_536):
-        rows = slice(start, start + 65_536)
-        p = ((F[rows] + eps / F.shape[1]) / (mass[rows, None] + eps)) ** sharpness
-        yield p / p.sum(axis=1, keepdims=True)
+def _sharpened(F: NDArray[np.floating], eps: float, sharpness: float) -> Iterator[NDArray[np.floating]]:
+    """Yield the smoothed distributions to the power, chunk by chunk and in the precision of F."""
+    least = np.finfo(F.dtype).tiny
+    extra, power = F.dtype.type(max(eps / F.shape[1], least)), F.dtype.type(sharpness)
+    for start in range(0, len(F), ROWS):
+        p = F[start : start + ROWS] + extra
+        p /= p.max(axis=1, keepdims=True)  # so that no power overflows
+        np.log(np.maximum(p, least, out=p), out=p)
+        np.exp(np.multiply(p, power, out=p), out=p)  # several times as fast as p ** power
+        p /= p.sum(axis=1, keepdims=True)
+        yield p
 
 
 def _margins(F: NDArray[np.floating]) -> NDArray[np.floating]:
     if F.shape[1] == 1:
         return F[:, 0]
     margins = np.empty(len(F), F.dtype)
-    for start in range(0, len(F), 65_536):
-        two = np.partition(F[start : start + 65_536], -2, axis=1)[:, -2:]
-        margins[start : start + 65_536] = two[:, 1] - two[:, 0]
+    for start in range(0, len(F), ROWS):
+        two = np.partition(F[start : start + ROWS], -2, axis=1)[:, -2:]
+        margins[start : start + ROWS] = two[:, 1] - two[:, 0]
     return margins
 
 

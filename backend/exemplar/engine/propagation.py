@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clusters import Clustering, assign
+from exemplar.engine.columns import empty_columns, gp_weights
 from exemplar.engine.geometry import Geometry
-from exemplar.engine.spreading import empty_columns, gp_weights, spread
+from exemplar.engine.spreading import spread
 from exemplar.errors import InputError
 
 UNLABELED = -1
@@ -27,7 +28,7 @@ def propagate(
     geometry: Geometry,
     shares: NDArray[np.float32],
     *,
-    method: str = "graph",
+    method: str = "auto",
     percent: float = 100.0,
 ) -> NDArray[np.float32]:
     """Spread the answers over the pool.
@@ -38,10 +39,11 @@ def propagate(
     shares : float array of shape (n_tasks, n_classes)
         The shares of the annotators' votes, adding up to 1 where there is an answer; zeros elsewhere.
     method : str
-        One of PROPAGATIONS. ``graph``: over the neighbour graph, in all of the pool. ``gaussian-process``: the same
-        graph as the kernel of a regression, for a rare class among few. ``clusters``: to the members of the
-        answer's cluster. ``label-spreading``, ``label-propagation``: scikit-learn's, over their own
-        graph. ``self-training-forest``, ``self-training-logistic``: scikit-learn's self-training.
+        ``auto``, see ``resolved``, or one of PROPAGATIONS. ``graph``: over the neighbour graph, in all of the pool.
+        ``gaussian-process``: the same graph as the kernel of a regression, for a rare class among few.
+        ``clusters``: to the members of the answer's cluster. ``label-spreading``, ``label-propagation``:
+        scikit-learn's, over their own graph. ``self-training-forest``, ``self-training-logistic``: scikit-learn's
+        self-training.
     percent : float in (0, 100]
         With ``clusters``: only the closest so many per cent of a cluster's members.
 
@@ -71,11 +73,12 @@ def propagate(
     >>> propagate(geometry, shares).argmax(axis=1)
     array([0, 0, 0, 1, 1, 1])
     """
-    if method not in PROPAGATIONS:
-        raise InputError(f"method={method!r}: expected one of {', '.join(PROPAGATIONS)}")
     shares = np.asarray(shares, np.float32)
     if shares.ndim != 2 or len(shares) != geometry.n_tasks or shares.shape[1] == 0:
         raise InputError(f"shares has the shape {shares.shape}: expected ({geometry.n_tasks}, n_classes)")
+    method = resolved(method, shares.shape[1])
+    if method not in PROPAGATIONS:
+        raise InputError(f"method={method!r}: expected one of auto, {', '.join(PROPAGATIONS)}")
     if not 0 <= shares.min() <= shares.max() < np.inf:
         raise InputError(f"shares holds {shares.min()} to {shares.max()}: expected finite shares, none below 0")
     if not shares.any():
@@ -83,6 +86,20 @@ def propagate(
     if method == "clusters":
         return cluster_shares(geometry.clustering, shares, percent=percent)
     return PROPAGATIONS[method](geometry, shares)
+
+
+def resolved(method: str, n_classes: int) -> str:
+    """Return the method that ``auto`` stands for; any other as it is.
+
+    Between two classes, of which one is often rare, a regression holds its own against the many answers of the
+    other one; among more classes it gains nothing.
+
+    >>> resolved("auto", 2), resolved("auto", 10), resolved("clusters", 2)
+    ('gaussian-process', 'graph', 'clusters')
+    """
+    if method != "auto":
+        return method
+    return "gaussian-process" if n_classes == 2 else "graph"
 
 
 def cluster_shares(

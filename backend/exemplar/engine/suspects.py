@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine.calibration import typical_mass
+from exemplar.engine.columns import leave_one_out
 from exemplar.engine.propagation import UNLABELED
-from exemplar.engine.spreading import leave_one_out
 from exemplar.errors import InputError
 
 

@@ -14,7 +14,7 @@ from exemplar.store.project_store import Connection, ProjectStore
 # followed by a pause of so many times its own duration, so that their Submits feel little of it. What they will see
 # next is worth more, unless they are quick: the last annotation is so many seconds ago.
 AT_WORK = 10.0
-PAUSE = 10.0
+PAUSE = 20.0
 URGENT_PAUSE = 2.0
 READING = 1.0
 
@@ -78,5 +78,5 @@ def considerate(
     if is_at_work(project):
         pause = URGENT_PAUSE if urgent and _since_annotated(project) > READING else PAUSE
         rested = time.monotonic() + pause * (time.monotonic() - started)
-        while time.monotonic() < rested and not interrupted():
+        while time.monotonic() < rested and is_at_work(project) and not interrupted():
             time.sleep(0.02)

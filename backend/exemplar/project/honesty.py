@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from exemplar.engine import (
     UNLABELED,
     Checkpoint,
+    Columns,
     Geometry,
+    Inference,
     advice,
     agreement,
     conflicts,
     estimate_accuracy,
     fixed_sample,
     is_due,
-    leave_one_out,
     leave_one_out_rate,
     node_shares,
     reliability,
@@ -52,29 +53,25 @@ def be_honest(
     log: list[AuditEntry],
     checkpoints: tuple[Checkpoint, ...],
     *,
-    by_graph: bool,
     generation: str,
     accepting: Json | None = None,
 ) -> Honesty:
     """Report on what was learned.
 
-    ``log`` is the audit log; ``by_graph`` tells whether the current model can be asked for each audit without the
-    audit's own answer. Otherwise the estimate is of what was predicted before the audit. ``accepting`` is what the
-    accept rule says.
+    ``log`` is the audit log, ``accepting`` what the accept rule says. A model of the neighbour graph is asked for
+    each audit without the audit's own answer; the estimate for any other is of what was predicted before.
     """
-    Y = node_shares(geometry, answers.shares)[learned.columns.nodes]
-    G = learned.columns.among_labeled()
-    q = leave_one_out(G, Y)
-    without_own = _without_own_answer(geometry, learned, q) if by_graph else None
+    found = learned.inference
+    Y = node_shares(geometry, answers.shares)[found.columns.nodes]
     checkpoints = _continued(checkpoints, tasks, answers, learned)
     advised = advice(checkpoints)
     return Honesty(
         {
-            "accuracy": _accuracy(tasks, answers, log, without_own, generation),
-            "leave_one_out": _number(leave_one_out_rate(q, Y.argmax(axis=1))),
+            "accuracy": _accuracy(tasks, answers, log, _without_own_answer(geometry, found), generation),
+            "leave_one_out": _number(leave_one_out_rate(found.left_out, Y.argmax(axis=1))),
             "acceptance": accepting,
             "agreement": _agreement(tasks, answers, log),
-            "suspects": _suspects(geometry, tasks, learned, G, Y),
+            "suspects": _suspects(geometry, tasks, found.columns, Y),
             "conflicts": len(conflicts(geometry.clustering.cluster_ids, answers.y)),
             "advice": asdict(advised)
             | {"kappa": _number(advised.kappa), "expected_gain": _number(advised.expected_gain)},
@@ -83,10 +80,16 @@ def be_honest(
     )
 
 
-def _without_own_answer(geometry: Geometry, learned: Learned, q: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return what the current model says of each answered task without its own answer, UNLABELED for all others."""
+def _without_own_answer(geometry: Geometry, found: Inference) -> NDArray[np.intp] | None:
+    """Return what the current model says of each answered task without its own answer, UNLABELED for all others.
+
+    None if the model cannot be asked that.
+    """
+    if not found.by_graph:
+        return None
+    q = found.left_out
     by_node = np.full(len(geometry.graph.rows), UNLABELED)
-    by_node[learned.columns.nodes] = np.where(q.any(axis=1), q.argmax(axis=1), UNLABELED)
+    by_node[found.columns.nodes] = np.where(q.any(axis=1), q.argmax(axis=1), UNLABELED)
     return by_node[geometry.graph.node_of]
 
 
@@ -126,10 +129,8 @@ def _agreement(tasks: Sequence[Task], answers: Answers, entries: list[AuditEntry
     return asdict(found)
 
 
-def _suspects(
-    geometry: Geometry, tasks: Sequence[Task], learned: Learned, G: NDArray[np.float32], Y: NDArray[np.float32]
-) -> list[Json]:
-    task_of = [tasks[row].id for row in geometry.graph.rows[learned.columns.nodes].tolist()]
+def _suspects(geometry: Geometry, tasks: Sequence[Task], columns: Columns, Y: NDArray[np.float32]) -> list[Json]:
+    task_of = [tasks[row].id for row in geometry.graph.rows[columns.nodes].tolist()]
     return [
         {
             "task": task_of[found.label],
@@ -137,7 +138,7 @@ def _suspects(
             "score": round(found.score, 3),
             "contradicted_by": [task_of[witness] for witness in found.witnesses.tolist()],
         }
-        for found in suspects(G, Y)[:N_SUSPECTS]
+        for found in suspects(columns.among_labeled(), Y)[:N_SUSPECTS]
     ]
 
 
@@ -154,7 +155,7 @@ def _continued(
     if not is_due(last, n_labels):
         return checkpoints
     predictions = learned.choices[fixed_sample([str(task.id) for task in tasks], SAMPLE_SIZE)].astype(np.intp)
-    expected = np.where(answers.y != UNLABELED, 1.0, learned.distributions.max(axis=1))
+    expected = np.where(answers.y != UNLABELED, 1.0, learned.inference.distributions.max(axis=1))
     return (*checkpoints, Checkpoint(n_labels, predictions, float(expected.mean())))[-N_CHECKPOINTS:]
 
 

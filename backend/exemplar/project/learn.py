@@ -10,19 +10,15 @@ from exemplar.engine import (
     UNLABELED,
     Columns,
     Geometry,
+    Inference,
     LinearClassifier,
-    calibrated,
-    empty_columns,
     fit_classifier,
     fit_self_training,
-    fit_temperature,
-    leave_one_out,
+    infer,
     n_starters,
     neighbor_proba,
-    node_shares,
     plan_queue,
     propagate,
-    typical_mass,
 )
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
@@ -56,12 +52,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Learned:
-    """What is known of each task of the pool; see ``Snapshot`` for the arrays."""
+    """What is known of each task of the pool; see ``Inference`` and ``Snapshot`` for the arrays."""
 
+    inference: Inference
     classifier: LinearClassifier | None
-    distributions: NDArray[np.float32]
-    columns: Columns
-    temperature: float
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
     blind: NDArray[np.int64]
@@ -102,21 +96,23 @@ def learn(
     columns : Columns, optional
         Those of an earlier snapshot with the same graph: only new answers cost a push.
     """
-    scores = propagate(geometry, answers.shares, method=settings.propagation, percent=settings.propagate_percent)
-    columns, temperature = _calibrate(geometry, answers, scores, columns or empty_columns())
-    distributions = _distributions(scores, answers, temperature if settings.propagation == "graph" else None)
-    classifier = _classifier(geometry, distributions, answers, settings)
-    choices, confidence = _choose(geometry, scores, distributions, answers, classifier, settings)
+    found = infer(
+        geometry,
+        answers.shares,
+        method=settings.propagation,
+        percent=settings.propagate_percent,
+        columns=columns,
+    )
+    classifier = _classifier(geometry, found.distributions, answers, settings)
+    choices, confidence = _choose(geometry, found, answers, classifier)
     queue, positions = plan(geometry, answers, settings, audits)
     known = choices != UNLABELED
     known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
     row_scores = np.where(known, np.round(confidence, 6).astype(np.float64), np.nan)
     row_scores[queue] = -1.0 / (1 + positions)
     return Learned(
+        inference=found,
         classifier=classifier,
-        distributions=distributions,
-        columns=columns,
-        temperature=temperature,
         choices=choices.astype(np.int32),
         scores=row_scores,
         blind=np.union1d(queue[np.isin(queue, audits)], [] if frozen is None else frozen).astype(np.int64),
@@ -167,28 +163,6 @@ def _with_audits(rows: NDArray[np.intp], audits: NDArray[np.intp], n_before: int
     return np.array(mixed, np.intp)
 
 
-def _calibrate(
-    geometry: Geometry, answers: Answers, scores: NDArray[np.float32], columns: Columns
-) -> tuple[Columns, float]:
-    """Return the columns of the answered tasks, and the temperature that fits what they say of each other."""
-    Y = node_shares(geometry, answers.shares)
-    nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
-    columns = columns.updated(geometry.pusher, nodes)
-    q = leave_one_out(columns.among_labeled(), Y[nodes])
-    return columns, fit_temperature(q, Y[nodes].argmax(axis=1), typical_mass=typical_mass(scores))
-
-
-def _distributions(scores: NDArray[np.float32], answers: Answers, temperature: float | None) -> NDArray[np.float32]:
-    if temperature is None:
-        distributions = calibrated(scores, 1.0)
-    else:
-        distributions = calibrated(scores, temperature, typical_mass=typical_mass(scores))
-    distributions[~scores.any(axis=1)] = 0
-    answered = answers.y != UNLABELED
-    distributions[answered] = answers.shares[answered]
-    return distributions
-
-
 def _classifier(
     geometry: Geometry, distributions: NDArray[np.float32], answers: Answers, settings: Settings
 ) -> LinearClassifier | None:
@@ -201,25 +175,19 @@ def _classifier(
 
 
 def _choose(
-    geometry: Geometry,
-    scores: NDArray[np.float32],
-    distributions: NDArray[np.float32],
-    answers: Answers,
-    classifier: LinearClassifier | None,
-    settings: Settings,
+    geometry: Geometry, found: Inference, answers: Answers, classifier: LinearClassifier | None
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return each task's class, UNLABELED where nothing is known, and how sure it is."""
-    n_classes = distributions.shape[1]
-    reached, answered = distributions.any(axis=1), answers.y != UNLABELED
-    proba = distributions
-    if settings.propagation != "graph":
+    proba = found.distributions
+    reached, answered = proba.any(axis=1), answers.y != UNLABELED
+    if not found.by_graph:
         # A cluster's share says nothing while it has one answer; the classifier's word does.
-        proba = classify(geometry, distributions, classifier, geometry.X)
+        proba = classify(geometry, found.distributions, classifier, geometry.X)
     # Of the faintest scores, calibrated distributions no longer tell the classes apart.
-    choices = np.where(reached, scores.argmax(axis=1), proba.argmax(axis=1))
+    choices = np.where(reached, found.scores.argmax(axis=1), proba.argmax(axis=1))
     choices[~reached & ~proba.any(axis=1)] = UNLABELED
     choices[answered] = answers.y[answered]
-    confidence = proba[np.arange(len(proba)), np.clip(choices, 0, n_classes - 1)]
+    confidence = proba[np.arange(len(proba)), np.clip(choices, 0, proba.shape[1] - 1)]
     confidence = np.where(choices == UNLABELED, np.float32(0), confidence)
     confidence[answered] = 1.0
     return choices, confidence

@@ -39,9 +39,11 @@ SOON = -1 / 5
 URGENT = 20
 # A confidence that moved by less is not worth a request. A full refresh is exact.
 TOLERANCE = 0.05
-# What is known of the rows is believed for so many seconds, or so many times as long as listing them took.
+# What is known of the rows is believed for so many seconds, or so many times as long as listing them took; while
+# annotators are at work, some times longer.
 LEDGER_LIFE = 60.0
 LISTING_SHARE = 50.0
+AT_WORK_LONGER = 10.0
 
 # Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
 _SAME = 1e-13
@@ -86,18 +88,19 @@ class Ledger:
         self._predictions: dict[int, Json] = {}
         self._imported: list[Json] = []
         self._import: Future[None] | None = None
-        self._stale_at = -np.inf
+        self._life, self._filled_at = 0.0, -np.inf
         self._in_doubt = True  # an earlier process may have been killed
         self._background = background
 
-    @property
-    def is_stale(self) -> bool:
-        return time.monotonic() >= self._stale_at
+    def is_stale(self, *, at_work: bool) -> bool:
+        """Return whether the rows are to be listed anew; sooner while no annotator is at work."""
+        life = self._life * (AT_WORK_LONGER if at_work else 1)
+        return time.monotonic() >= self._filled_at + life
 
     @property
     def is_forgotten(self) -> bool:
         """Whether the rows are to be listed anew whatever the time."""
-        return self._stale_at == -np.inf
+        return self._filled_at == -np.inf
 
     @property
     def has_imported(self) -> bool:
@@ -116,10 +119,10 @@ class Ledger:
         """Take in a listing that took so many seconds."""
         self._predictions = {prediction["id"]: prediction for prediction in predictions}
         self._imported = []
-        self._stale_at = time.monotonic() + max(LEDGER_LIFE, LISTING_SHARE * seconds)
+        self._filled_at, self._life = time.monotonic(), max(LEDGER_LIFE, LISTING_SHARE * seconds)
 
     def forget(self) -> None:
-        self._stale_at = -np.inf
+        self._filled_at = -np.inf
 
     def doubt(self) -> None:
         """Forget all after an error; a request that was cut off may still be under way in Label Studio."""

@@ -161,7 +161,6 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
         learned,
         log,
         before.checkpoints if before is not None else (),
-        by_graph=project.settings.propagation == "graph",
         generation=generation_name(generation),
         accepting=accepting,
     )
@@ -179,14 +178,14 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
             n_tasks=len(held.tasks),
             n_answered=int(np.count_nonzero(answers.y >= 0)),
             n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
-            temperature=learned.temperature,
+            temperature=learned.inference.temperature,
             honesty=honesty.said,
         ),
         tasks=held.tasks,
         task_ids=np.array([task.id for task in pool.tasks], np.int64),
         geometry=pool.geometry,
-        distributions=learned.distributions,
-        columns=learned.columns,
+        distributions=learned.inference.distributions,
+        columns=learned.inference.columns,
         classifier=learned.classifier,
         text_model=pool.text_model,
         choices=learned.choices,
@@ -261,7 +260,8 @@ def _reconcile(
 
     Return the snapshot that they follow and how many are left; None if the project has disconnected us.
     """
-    if (ledger.is_stale or exact) and ledger.settle() and not _list_rows(project, ledger):
+    is_stale = exact or ledger.is_stale(at_work=is_at_work(project))
+    if is_stale and ledger.settle() and not _list_rows(project, ledger):
         return snapshot, None
     steps = _plan(snapshot, ledger, exact=exact, affected=affected)
     if _patching_cannot_follow(project, snapshot, len(steps.patch)):
