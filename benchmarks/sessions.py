@@ -53,7 +53,9 @@ def pool_accuracy(learned: Learned, y: np.ndarray) -> float:
 
 
 def test_classes(geometry: Geometry, learned: Learned, X: np.ndarray) -> np.ndarray:
-    return classify(geometry, learned.inference.distributions, learned.classifier, X).argmax(axis=1)
+    found = learned.inference
+    proba = classify(geometry, found.distributions, learned.classifier, X, averaged_at=found.averaged_at)
+    return proba.argmax(axis=1)
 
 
 def curve(

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine import fit_classifier
+from exemplar.engine import fit_classifier, neighbor_proba, survey
 from exemplar.errors import InputError
 
 DIGITS = load_digits()
@@ -85,3 +85,16 @@ def test_labels_that_do_not_fit_are_refused_with_both_lengths() -> None:
 def test_a_nan_is_refused_with_its_row(y: list[int]) -> None:
     with pytest.raises(InputError, match="row 1"):
         fit_classifier(np.float32([[0], [np.nan], [1]]), np.array(y))
+
+
+def test_a_temperature_takes_the_mean_of_what_was_there_before_the_sharpening() -> None:
+    X = np.float32([[0], [1], [9], [10]])
+    geometry = survey(X, n_clusters=2)
+    soft = np.float32([[0.6, 0.4], [0.3, 0.7], [0, 0], [0, 1]])
+    sharp = soft**4 / np.maximum((soft**4).sum(axis=1, keepdims=True), 1e-9)
+    mean = neighbor_proba(geometry, soft, np.float32([[0.4], [9.4]]))
+    found = neighbor_proba(geometry, sharp, np.float32([[0.4], [9.4]]), temperature=0.25)
+    expected = mean[0] ** 4 / (mean[0] ** 4).sum()
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+    # Neighbours that know nothing take from the sum, not from the shares.
+    np.testing.assert_allclose(found[1], mean[1], rtol=1e-4)

@@ -47,6 +47,7 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             n_answered=1,
             n_pre_annotated=4,
             temperature=0.5,
+            averaged_at=1.0,
             honesty={"leave_one_out": 0.5},
         ),
         tasks=(

@@ -8,8 +8,8 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.semi_supervised import SelfTrainingClassifier
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.geometry import Geometry
 from exemplar.engine.graph import neighbors_outside
@@ -41,7 +41,7 @@ class LinearClassifier:
     def predict_proba(self, X: NDArray[np.float32], *, n_classes: int) -> NDArray[np.float32]:
         """Return probabilities of shape (n_samples, n_classes); zero for classes never seen."""
         proba = np.zeros((len(X), n_classes), np.float32)
-        with threadpool_limits(1):
+        with one_blas_thread():
             proba[:, self.classes] = softmax(X @ self.coef.T + self.intercept, axis=1)
         return proba
 
@@ -52,6 +52,7 @@ def neighbor_proba(
     X: NDArray[np.float32],
     *,
     n_neighbors: int = N_NEIGHBORS,
+    temperature: float = 1.0,
 ) -> NDArray[np.float32]:
     """Return what the pool's tasks nearest to new ones say, weighted by the graph's self-tuned kernel.
 
@@ -62,6 +63,9 @@ def neighbor_proba(
         The pool's label distributions, calibrated or not: the outcome is as calibrated as they are.
     X : float32 array of shape (n_new, n_features)
     n_neighbors : int
+    temperature : float > 0
+        The mean is taken of the distributions to this power, and sharpened again: with the temperature that
+        calibrated them, of what they were before. A regression's values add up, so that this is its extension.
 
     Returns
     -------
@@ -88,8 +92,18 @@ def neighbor_proba(
     # Relative to the nearest, so that far from the whole pool not all weights vanish.
     weights = np.exp(exponent[:, :1] - exponent)
     weights /= weights.sum(axis=1, keepdims=True)
-    proba: NDArray[np.float32] = np.einsum("ij,ijc->ic", weights, distributions[graph.rows[neighbors]])
-    return proba
+    said = _to_power(distributions[graph.rows[neighbors]], temperature)
+    proba: NDArray[np.float32] = np.einsum("ij,ijc->ic", weights, said)
+    return _to_power(proba, 1 / temperature)
+
+
+def _to_power(p: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Return distributions to a power, each with the sum that it had."""
+    if power == 1:
+        return p
+    raised, total = p ** np.float32(power), p.sum(axis=-1, keepdims=True)
+    raised *= total / np.where(total > 0, raised.sum(axis=-1, keepdims=True), 1)
+    return raised
 
 
 def fit_classifier(
@@ -127,7 +141,7 @@ def fit_classifier(
     if len(np.unique(y)) < 2:
         return None
     scale = _scale(X)
-    with threadpool_limits(1):
+    with one_blas_thread():
         C = _tuned(X / scale, y) if C is None else C
         return _linear(LogisticRegression(C=C, max_iter=1000).fit(X / scale, y), scale)
 
@@ -155,7 +169,7 @@ def fit_self_training(X: NDArray[np.float32], y: NDArray[np.intp]) -> LinearClas
     if len(np.unique(y[y >= 0])) < 2:
         return None
     scale = _scale(X)
-    with threadpool_limits(1):
+    with one_blas_thread():
         model = SelfTrainingClassifier(LogisticRegression(max_iter=1000)).fit(X / scale, y)
     return _linear(model.estimator_, scale)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.errors import InputError
 
@@ -94,7 +94,7 @@ def cluster(X: NDArray[np.float32], *, n_clusters: int, random_state: int = 0) -
         raise InputError(f"n_clusters is {n_clusters}: expected at least 1")
     n_clusters = _n_distinct(X, up_to=n_clusters)
     # One BLAS thread: with several, k-means collapses on a busy machine and sums in another order each time.
-    with threadpool_limits(1):
+    with one_blas_thread():
         if len(X) <= FULL_KMEANS_UP_TO:
             kmeans = KMeans(n_clusters, n_init=3, random_state=random_state).fit(X)
             centers = kmeans.cluster_centers_.astype(np.float32)
@@ -129,7 +129,7 @@ def assign(X: NDArray[np.float32], centers: NDArray[np.float32]) -> tuple[NDArra
     X, centers = np.asarray(X), np.asarray(centers, np.float32)
     if centers.ndim != 2 or 0 in centers.shape or X.shape[1:] != centers.shape[1:]:
         raise InputError(f"X has the shape {X.shape}, centers {centers.shape}: expected a row each, equally long")
-    with threadpool_limits(1):
+    with one_blas_thread():
         cluster_ids, squared = _assign(X, centers)
     return cluster_ids, np.sqrt(squared)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.push import Pusher
 from exemplar.errors import InputError
 
@@ -152,7 +152,7 @@ def leave_one_out(G_LL: NDArray[np.float32], Y_L: NDArray[np.float32]) -> NDArra
     G_LL, Y_L = _checked_kernel(G_LL, Y_L)
     others = G_LL.copy()
     np.fill_diagonal(others, 0)
-    with threadpool_limits(1):
+    with one_blas_thread():
         q: NDArray[np.float32] = others @ Y_L
     return q
 
@@ -241,7 +241,7 @@ def _gp_solved(G_LL: NDArray[np.float32], B: NDArray[np.floating], noise: float)
     kernel = G_LL.astype(np.float64)
     kernel[np.diag_indices_from(kernel)] += noise * kernel.diagonal().mean()
     try:
-        with threadpool_limits(1):
+        with one_blas_thread():
             solved: NDArray[np.float64] = linalg.cho_solve(linalg.cho_factor(kernel, overwrite_a=True), B)
     except linalg.LinAlgError as error:
         raise InputError("G_LL is not positive definite: expected a kernel, as among_labeled() returns") from error

@@ -69,6 +69,7 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         shares[np.flatnonzero(labeled), classes] = 1
         found = infer(self.geometry_, shares, method=self.method)
         self.temperature_ = found.temperature if found.by_graph else 1.0
+        self._averaged_at = found.averaged_at
         known = found.distributions.any(axis=1, keepdims=True)
         self.label_distributions_ = np.where(known, found.distributions, np.float32(1 / len(self.classes_)))
         self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
@@ -78,7 +79,7 @@ class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Return the probabilities of the classes, of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        return neighbor_proba(self.geometry_, self.label_distributions_, X)
+        return neighbor_proba(self.geometry_, self.label_distributions_, X, temperature=self._averaged_at)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the likeliest class of each sample."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.nearest import (
     NODES_AT_ONCE,
@@ -186,7 +186,7 @@ def build_graph(
     node_of, rows = _distinct(X, cluster_ids)
     nodes = Vectors(X, rows)
     k = min(n_neighbors, len(nodes) - 1)
-    with threadpool_limits(1):
+    with one_blas_thread():
         found = search_in_reach(nodes, cluster_ids[rows], k, random_state) if len(nodes) > EXACT_UP_TO else None
         lists, recall = found or (search_all(nodes, nodes, np.arange(len(nodes), dtype=np.int32), k), 1.0)
     return NeighborGraph(node_of, rows, *lists, recall, n_neighbors)
@@ -235,7 +235,7 @@ def update_graph(graph: NeighborGraph, X: NDArray[np.float32], kept: NDArray[np.
         distances[:n_old] = graph.distances[renumbered >= 0]
     anew = np.flatnonzero((neighbors < 0).any(axis=1)).astype(np.int32)
     whole = np.setdiff1d(np.arange(n_old, dtype=np.int32), anew)
-    with threadpool_limits(1):
+    with one_blas_thread():
         if len(anew):
             neighbors[anew], distances[anew] = search_all(nodes, nodes.at(anew), anew, k)
         if len(whole) and n_nodes > n_old:
@@ -283,7 +283,7 @@ def neighbors_outside(
         raise InputError(f"n_neighbors={n_neighbors}: expected at least 1")
     queries = Vectors(X_new, np.arange(len(X_new), dtype=np.int32))
     nowhere = np.full(len(X_new), -1, np.int32)
-    with threadpool_limits(1):
+    with one_blas_thread():
         return search_all(Vectors(X, graph.rows), queries, nowhere, min(n_neighbors, len(graph.rows)))
 
 

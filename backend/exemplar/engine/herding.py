@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import euclidean_distances
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.strategies import checked_batch, checked_mask
 from exemplar.errors import InputError
@@ -138,7 +138,7 @@ def bandwidth(Z: NDArray[np.float32], budget: int, *, random_state: int = 0) -> 
     references = Z[rows[: max(N_REFERENCES, 8 * budget)]].astype(np.float64)
     references -= references.mean(axis=0)
     rank = min(max(len(references) // budget, 1), len(references) - 1)
-    with threadpool_limits(1):
+    with one_blas_thread():
         squared = np.concatenate(
             [
                 _to_neighbor(references[start : min(start + CHUNK, N_QUERIES)], references, rank)
@@ -276,7 +276,7 @@ class Herding:
             importance = importance * _checked_uncertainty(uncertainty, n_tasks)[self._witnesses]
         labeled, askable = checked_mask("labeled", labeled, n_tasks), checked_mask("askable", askable, n_tasks)
         n = min(checked_batch(n), int(np.count_nonzero(askable)))
-        with threadpool_limits(1):
+        with one_blas_thread():
             return self._greedy(importance.astype(np.float32), labeled, askable.copy(), n)
 
     def _greedy(

@@ -31,6 +31,8 @@ class Inference:
         What is said of each of these nodes without its own answer, in units of ``scores``.
     temperature : float
         What calibrates the scores.
+    averaged_at : float
+        The temperature for ``neighbor_proba``: that of a regression, 1 otherwise.
     by_graph : bool
         Whether ``scores``, and not only ``left_out``, are of the neighbour graph.
     """
@@ -40,6 +42,7 @@ class Inference:
     columns: Columns
     left_out: NDArray[np.float32]
     temperature: float
+    averaged_at: float
     by_graph: bool
 
 
@@ -92,7 +95,8 @@ def infer(
     distributions[~scores.any(axis=1)] = 0
     answered = shares.any(axis=1)
     distributions[answered] = shares[answered]
-    return Inference(scores, distributions, columns, left_out, temperature, by_graph)
+    averaged_at = temperature if method == "gaussian-process" else 1.0
+    return Inference(scores, distributions, columns, left_out, temperature, averaged_at, by_graph)
 
 
 def class_weights(n_answers: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.errors import InputError
 
@@ -44,7 +44,7 @@ class Projection:
         Z = np.empty((len(X), len(self.components)), np.float32)
         # Always as many rows at a time: BLAS rounds by shape, and a task's vector must not depend on its company.
         block = np.zeros((CHUNK, X.shape[1]), np.float32)
-        with threadpool_limits(1):
+        with one_blas_thread():
             for start in range(0, len(X), CHUNK):
                 rows = X[start : start + CHUNK]
                 block[: len(rows)] = rows - self.mean
@@ -84,6 +84,6 @@ def fit_projection(X: NDArray[np.float32], *, random_state: int = 0) -> Projecti
         X = X[np.sort(np.random.default_rng(random_state).choice(len(X), N_FITTED, replace=False))]
     if len(X) == 1:
         return Projection(X[0].copy(), np.zeros((1, X.shape[1]), np.float32))
-    with threadpool_limits(1):
+    with one_blas_thread():
         pca = PCA(min(N_COMPONENTS, len(X)), svd_solver="covariance_eigh").fit(X.astype(np.float64))
     return Projection(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))

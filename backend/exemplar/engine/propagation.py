@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clusters import Clustering, assign
 from exemplar.engine.columns import empty_columns, gp_weights
@@ -207,7 +207,7 @@ def _by_scikit_learn(model: Callable[[], Any]) -> Callable[[Geometry, NDArray[np
             return np.broadcast_to(np.eye(shares.shape[1], dtype=np.float32)[classes[0]], shares.shape).copy()
         scores = np.zeros_like(shares)
         # What no answer reaches is divided by its sum, zero.
-        with threadpool_limits(1), np.errstate(invalid="ignore", divide="ignore"):
+        with one_blas_thread(), np.errstate(invalid="ignore", divide="ignore"):
             fitted = model().fit(geometry.Z, y)
             proba = getattr(fitted, "label_distributions_", None)
             scores[:, fitted.classes_] = fitted.predict_proba(geometry.Z) if proba is None else proba

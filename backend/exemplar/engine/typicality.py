@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import euclidean_distances
-from threadpoolctl import threadpool_limits
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.clusters import cluster
 from exemplar.engine.strategies import checked_batch, checked_mask
@@ -132,7 +132,7 @@ def _mean_distances(queries: NDArray[np.float32], points: NDArray[np.float32], *
         return np.zeros(len(queries), np.float32)
     means = np.empty(len(queries), np.float32)
     step = max(BLOCK // len(points), 1)
-    with threadpool_limits(1):
+    with one_blas_thread():
         for start in range(0, len(queries), step):
             distances = euclidean_distances(queries[start : start + step], points)
             # The nearest is the query itself, at 0.

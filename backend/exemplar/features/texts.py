@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from threadpoolctl import threadpool_limits
+
+from exemplar.engine.blas import one_blas_thread
 
 N_COMPONENTS = 128
 MAX_TERMS = 20_000
@@ -42,7 +43,7 @@ class TextModel:
             return np.empty((0, len(self.components)), np.float32)
         vectorizer = _vectorizer(vocabulary=self.terms, analyzer=self.analyzer)
         vectorizer.idf_ = self.idf.astype(np.float64)
-        with threadpool_limits(1):
+        with one_blas_thread():
             X = np.asarray(vectorizer.transform(texts) @ self.components.T, np.float32)
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
@@ -58,7 +59,7 @@ def fit_text_model(texts: Sequence[str]) -> TextModel:
         terms_of_texts = vectorizer.fit_transform(texts)
     n_terms = terms_of_texts.shape[1]
     # With a single distinct text there is no variance to explain, which TruncatedSVD divides by.
-    with threadpool_limits(1), np.errstate(invalid="ignore"):
+    with one_blas_thread(), np.errstate(invalid="ignore"):
         components = _components(terms_of_texts, n_terms)
     return TextModel(
         terms=tuple(vectorizer.get_feature_names_out()),

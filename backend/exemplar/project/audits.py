@@ -67,9 +67,9 @@ def _frozen(project: Project, snapshot: Snapshot, last: dict[int, AuditEntry]) -
 
 def _seen(snapshot: Snapshot, before: Snapshot, last: dict[int, AuditEntry]) -> Iterable[AuditEntry]:
     """Return the pre-annotations that stood there for tasks which have been annotated since."""
-    for task in snapshot.tasks:
+    for task in [task for task in snapshot.tasks if task.annotations]:
         known = before.by_id.get(task.id)
-        if task.annotations and known is not None and not known.annotations and task.id not in last:
+        if known is not None and not known.annotations and task.id not in last:
             row = before.row(task.id)
             if row is not None and before.shown[row] >= 0:
                 yield _entry(SEEN, before, row, int(before.shown[row]))

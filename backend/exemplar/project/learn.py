@@ -198,8 +198,10 @@ def classify(
     distributions: NDArray[np.float32],
     classifier: LinearClassifier | None,
     X: NDArray[np.float32],
+    *,
+    averaged_at: float = 1.0,
 ) -> NDArray[np.float32]:
     """Return what is known of tasks by their vectors; zeros where nothing is."""
     if classifier is not None:
         return classifier.predict_proba(X, n_classes=distributions.shape[1])
-    return neighbor_proba(geometry, distributions, X)
+    return neighbor_proba(geometry, distributions, X, temperature=averaged_at)

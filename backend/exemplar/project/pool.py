@@ -68,7 +68,10 @@ def build_pool(
 
 def _same_tasks(tasks: Sequence[Task], before: Snapshot) -> bool:
     """Return whether only annotations have changed."""
-    return [(task.id, task.digest) for task in tasks] == [(task.id, task.digest) for task in before.tasks]
+    if len(tasks) != len(before.tasks):
+        return False
+    differ = [pair for pair in zip(tasks, before.tasks, strict=True) if pair[0] is not pair[1]]
+    return all((task.id, task.digest) == (other.id, other.digest) for task, other in differ)
 
 
 def _unchanged(tasks: Sequence[Task], before: Snapshot) -> Pool:

@@ -179,6 +179,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
             n_answered=int(np.count_nonzero(answers.y >= 0)),
             n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
             temperature=learned.inference.temperature,
+            averaged_at=learned.inference.averaged_at,
             honesty=honesty.said,
         ),
         tasks=held.tasks,

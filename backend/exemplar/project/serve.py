@@ -102,7 +102,13 @@ def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[R
     rows = [NOTHING] * len(tasks)
     if vectors:
         X = np.stack(list(vectors.values()))
-        proba = classify(snapshot.geometry, snapshot.distributions, snapshot.classifier, X)
+        proba = classify(
+            snapshot.geometry,
+            snapshot.distributions,
+            snapshot.classifier,
+            X,
+            averaged_at=snapshot.facts.averaged_at,
+        )
         for position, p in zip(vectors, proba, strict=True):
             rows[position] = Row(int(p.argmax()), round(float(p.max()), 6)) if p.any() else NOTHING
     return rows

@@ -43,6 +43,7 @@ from exemplar.store.snapshot import (
     annotations_to_json,
     facts_from_json,
     facts_to_json,
+    same_but_for_annotations,
     tasks_to_json,
     with_annotations,
 )
@@ -325,6 +326,11 @@ class ProjectStore:
         return path.name if path.parent == self.folder / "parts" and _holds(path, array) else None
 
     def _save_tasks(self, tasks: tuple[Task, ...]) -> str:
+        current = _read_json(self.folder / "snapshots" / self.current_name() / "facts.json")
+        if current and current.get("format") == FORMAT:
+            known: Path = self.folder / "parts" / current["parts"]["tasks"]
+            if known.exists() and same_but_for_annotations(tasks, read_tasks(known)):
+                return known.name
         content = orjson.dumps(tasks_to_json(tasks))
         path = self.folder / "parts" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.json"
         if not path.exists() or path.stat().st_size != len(content):

@@ -16,7 +16,7 @@ from exemplar.features.texts import TextModel
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 
-FORMAT = 3  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 4  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Facts:
 
     ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
     ``unreadable`` maps task ids to why they were left out; ``temperature`` is what calibrates the confidences,
-    ``honesty`` what is known of how right they are.
+    ``averaged_at`` the one that ``neighbor_proba`` takes, ``honesty`` what is known of how right they are.
     """
 
     number: int
@@ -41,6 +41,7 @@ class Facts:
     n_answered: int
     n_pre_annotated: int
     temperature: float
+    averaged_at: float
     honesty: dict[str, Any]
 
 
@@ -117,6 +118,14 @@ def facts_from_json(raw: dict[str, Any]) -> Facts:
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
     """Return what seldom changes of the tasks: all but their annotations."""
     return [[task.id, task.digest, task.value, task.created_at] for task in tasks]
+
+
+def same_but_for_annotations(tasks: tuple[Task, ...], others: tuple[Task, ...]) -> bool:
+    """Return whether ``tasks_to_json`` would say the same of both; most are the very same objects."""
+    if len(tasks) != len(others):
+        return False
+    differ = [pair for pair in zip(tasks, others, strict=True) if pair[0] is not pair[1]]
+    return all(tasks_to_json((task,)) == tasks_to_json((other,)) for task, other in differ)
 
 
 def tasks_from_json(raw: list[Any]) -> tuple[Task, ...]:
