@@ -14,6 +14,11 @@ def _controller() -> ThreadpoolController:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Return a context in which BLAS and OpenMP run in the calling thread alone."""
+    """Return a context in which BLAS and OpenMP run in the calling thread alone.
+
+    >>> with one_blas_thread():
+    ...     {library["num_threads"] for library in _controller().info()}
+    {1}
+    """
     limited: AbstractContextManager[Any] = _controller().limit(limits=1)
     return limited

@@ -75,8 +75,9 @@ def considerate(
     """Make one request of a long series, and leave Label Studio to the annotators for a moment after it."""
     started = time.monotonic()
     yield
-    if is_at_work(project):
+    ended = time.monotonic()
+    while is_at_work(project) and not interrupted():
         pause = URGENT_PAUSE if urgent and _since_annotated(project) > READING else PAUSE
-        rested = time.monotonic() + pause * (time.monotonic() - started)
-        while time.monotonic() < rested and is_at_work(project) and not interrupted():
-            time.sleep(0.02)
+        if time.monotonic() >= ended + pause * (ended - started):
+            return
+        time.sleep(0.02)

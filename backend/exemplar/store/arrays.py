@@ -157,7 +157,11 @@ def read_geometry(paths: tuple[tuple[str, Path], ...], recall: float) -> Geometr
     )
 
 
-@lru_cache(KEPT_GEOMETRIES)
 def read_tasks(path: Path) -> tuple[Task, ...]:
-    """Return the tasks in a file named after its content, without their annotations."""
+    """Return the tasks in a file named after its content, without their annotations; it is read once."""
+    return _read_tasks(path, path.stat().st_size)
+
+
+@lru_cache(KEPT_GEOMETRIES)
+def _read_tasks(path: Path, size: int) -> tuple[Task, ...]:
     return tasks_from_json(orjson.loads(path.read_bytes()))

@@ -24,7 +24,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -329,8 +329,9 @@ class ProjectStore:
         current = _read_json(self.folder / "snapshots" / self.current_name() / "facts.json")
         if current and current.get("format") == FORMAT:
             known: Path = self.folder / "parts" / current["parts"]["tasks"]
-            if known.exists() and same_but_for_annotations(tasks, read_tasks(known)):
-                return known.name
+            with suppress(OSError, ValueError):  # spoilt by a crash: written anew
+                if same_but_for_annotations(tasks, read_tasks(known)):
+                    return known.name
         content = orjson.dumps(tasks_to_json(tasks))
         path = self.folder / "parts" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.json"
         if not path.exists() or path.stat().st_size != len(content):
