@@ -22,11 +22,9 @@ from threadpoolctl import threadpool_limits
 from exemplar.engine import (
     Geometry,
     calibrated,
-    fit_temperature,
-    leave_one_out,
+    infer,
     node_shares,
     plan_queue,
-    propagate,
     spread,
     survey,
 )
@@ -132,28 +130,24 @@ def session(pool: Pool, n_labels: int, noise: float, seed: int, queue_sees_audit
     geometry, said = pool.geometry, answers_to_all(pool, noise, seed)
     ranks = hash_ranks([str(row) for row in range(len(said))], seed=seed)
     asked = ask(pool, said, ranks, n_labels, queue_sees_audits)
-    scores = propagate(geometry, shares_of(pool, said, asked))
-    mass = typical_mass(scores)
-
-    Y = node_shares(geometry, shares_of(pool, said, asked))
-    nodes = np.flatnonzero(Y.any(axis=1))
-    G_LL = pool.G[np.ix_(nodes, nodes)]
-    q_of_nodes = np.zeros_like(Y)
-    q_of_nodes[nodes] = leave_one_out(G_LL, Y[nodes])
+    found = infer(geometry, shares_of(pool, said, asked))
+    scores, nodes, mass = found.scores, found.columns.nodes, typical_mass(found.scores)
+    q_of_nodes = np.zeros((len(geometry.graph.rows), pool.n_classes), np.float32)
+    q_of_nodes[nodes] = found.left_out
     q = q_of_nodes[geometry.graph.node_of[asked]]
-    temperature = fit_temperature(q, said[asked], typical_mass=mass)
 
     predicted = scores.argmax(axis=1)
     predicted[asked] = np.where(q.any(axis=1), q.argmax(axis=1), -1)
-    confidence = calibrated(scores, temperature, typical_mass=mass).max(axis=1)
-    confidence[asked] = calibrated(q, temperature, typical_mass=mass).max(axis=1)
+    confidence = calibrated(scores, found.temperature, typical_mass=mass).max(axis=1)
+    confidence[asked] = calibrated(q, found.temperature, typical_mass=mass).max(axis=1)
 
     right, reserved, open_ = predicted == said, ranks < RESERVED, np.ones(len(said), bool)
     open_[asked] = False
     audits = asked[reserved[asked]]
     estimate = estimate_accuracy(predicted[audits], said[audits], population="reserved", generation=str(seed))
-    worst = np.argsort(-suspicion(G_LL, Y[nodes]))[: len(nodes) // 5]
-    wrong = Y[nodes].argmax(axis=1) != pool.y[geometry.graph.rows[nodes]]
+    Y = node_shares(geometry, shares_of(pool, said, asked))[nodes]
+    worst = np.argsort(-suspicion(found.columns.among_labeled(), Y))[: len(nodes) // 5]
+    wrong = Y.argmax(axis=1) != pool.y[geometry.graph.rows[nodes]]
     return Outcome(
         estimate,
         float(right[reserved].mean()),

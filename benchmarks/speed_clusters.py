@@ -46,7 +46,8 @@ def _row(what: str, ours: float, peer: float, peer_name: str, must: str) -> dict
 
 def _assignment(X: np.ndarray, runs: int, *, one_thread: bool) -> list[dict[str, Any]]:
     start = cluster(X[:30_000], n_clusters=N_CLUSTERS).centers
-    kmeans = KMeans(N_CLUSTERS, init=start, n_init=1, max_iter=1).fit(X)
+    with _threads(one_thread):  # KMeans keeps the number of threads that it was fitted with
+        kmeans = KMeans(N_CLUSTERS, init=start, n_init=1, max_iter=1).fit(X)
     centers = kmeans.cluster_centers_
     index = faiss.IndexFlatL2(N_FEATURES)
     index.add(centers)
