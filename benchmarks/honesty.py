@@ -20,8 +20,10 @@ from machine import describe
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine import (
+    Columns,
     Geometry,
     calibrated,
+    empty_columns,
     infer,
     node_shares,
     plan_queue,
@@ -42,10 +44,11 @@ N_LABELS = {"digits": 300, "mnist": 300, "banking77": 400}
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool and its G, kept whole to run many sessions on it; ``y`` is the data set's."""
+    """A pool and its G, as a whole and as the product stores its columns; ``y`` is the data set's."""
 
     geometry: Geometry
     G: np.ndarray
+    columns: Columns
     y: np.ndarray
     n_classes: int
 
@@ -74,7 +77,9 @@ def make_pool(name: str, seed: int) -> Pool:
         rows = np.arange(len(split.X))
     geometry = survey(split.X[rows])
     S = geometry.graph.affinity
-    return Pool(geometry, spread(S, np.eye(S.shape[0], dtype=np.float32)), split.y[rows], split.n_classes)
+    G = spread(S, np.eye(S.shape[0], dtype=np.float32))
+    columns = empty_columns().updated(geometry.pusher, np.arange(S.shape[0], dtype=np.int32))
+    return Pool(geometry, G, columns, split.y[rows], split.n_classes)
 
 
 def run(name: str, pool_seed: int, seeds: range, queue_sees_audits: bool) -> dict[float, list[Outcome]]:
@@ -130,7 +135,7 @@ def session(pool: Pool, n_labels: int, noise: float, seed: int, queue_sees_audit
     geometry, said = pool.geometry, answers_to_all(pool, noise, seed)
     ranks = hash_ranks([str(row) for row in range(len(said))], seed=seed)
     asked = ask(pool, said, ranks, n_labels, queue_sees_audits)
-    found = infer(geometry, shares_of(pool, said, asked))
+    found = infer(geometry, shares_of(pool, said, asked), columns=pool.columns)
     scores, nodes, mass = found.scores, found.columns.nodes, typical_mass(found.scores)
     q_of_nodes = np.zeros((len(geometry.graph.rows), pool.n_classes), np.float32)
     q_of_nodes[nodes] = found.left_out
