@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from exemplar.engine import Geometry, infer, propagate, survey
 from exemplar.engine.inference import class_weights
 from exemplar.engine.propagation import resolved
+from exemplar.errors import InputError
 
 RNG = np.random.default_rng(0)
 TRUTH = np.repeat([0, 1, 2], 40)
@@ -83,3 +84,9 @@ def test_weights_fall_with_the_number_of_answers(counts: list[int]) -> None:
 
 def test_classes_with_as_many_answers_weigh_the_same() -> None:
     np.testing.assert_array_equal(class_weights(np.array([[3, 3], [1, 1]])), 1)
+
+
+@pytest.mark.parametrize("shares", [np.zeros((3, 2)), np.zeros(120), np.full((120, 2), np.nan), -np.ones((120, 2))])
+def test_shares_that_do_not_fit_are_a_clear_error(shares: NDArray[np.float64]) -> None:
+    with pytest.raises(InputError, match="shares h"):
+        infer(POOL, shares.astype(np.float32))

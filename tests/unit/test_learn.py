@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from exemplar import settings as settings_module
-from exemplar.engine import PROPAGATIONS, STRATEGIES, UNLABELED, survey
+from exemplar.engine import PROPAGATIONS, STRATEGIES, UNLABELED, Pusher, survey
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.project.learn import Answers, Learned, learn, read_answers
@@ -268,3 +268,25 @@ def test_same_answers_same_rows_bit_for_bit(said: list, base: Settings) -> None:
     one, two = learned(answers, base=base), learned(answers, base=base)
     assert one.scores.tobytes() == two.scores.tobytes()
     assert one.choices.tobytes() == two.choices.tobytes()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_an_answer_costs_one_push_whatever_was_answered_before(
+    n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    geometry = survey(rng.normal(size=(90, 3)).astype(np.float32), n_clusters=5)
+    shares, y = np.zeros((90, n_classes), np.float32), np.full(90, UNLABELED)
+    rows = np.arange(13)
+    y[rows] = rows % n_classes
+    shares[rows, y[rows]] = 1
+    before = Answers(
+        np.where(np.arange(90)[:, None] < 12, shares, 0), np.where(np.arange(90) < 12, y, -1), rows[:12]
+    )
+    nobody = np.empty(0, np.intp)
+    columns = learn(geometry, before, Settings(), audits=nobody).inference.columns
+    pushed: list[int] = []
+    push = Pusher.column
+    monkeypatch.setattr(Pusher, "column", lambda pusher, node: pushed.append(node) or push(pusher, node))
+    learn(geometry, Answers(shares, y, rows), Settings(), audits=nobody, columns=columns)
+    assert pushed == [geometry.graph.node_of[12]]

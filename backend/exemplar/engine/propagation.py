@@ -12,7 +12,7 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTraini
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clusters import Clustering, assign
-from exemplar.engine.columns import empty_columns, gp_weights
+from exemplar.engine.columns import Columns, empty_columns, gp_weights
 from exemplar.engine.geometry import Geometry
 from exemplar.engine.spreading import spread
 from exemplar.errors import InputError
@@ -30,6 +30,7 @@ def propagate(
     *,
     method: str = "auto",
     percent: float = 100.0,
+    columns: Columns | None = None,
 ) -> NDArray[np.float32]:
     """Spread the answers over the pool.
 
@@ -46,6 +47,8 @@ def propagate(
         self-training.
     percent : float in (0, 100]
         With ``clusters``: only the closest so many per cent of a cluster's members.
+    columns : Columns, optional
+        With ``gaussian-process``: what is kept of the graph; only the columns of other answers are computed.
 
     Returns
     -------
@@ -73,19 +76,27 @@ def propagate(
     >>> propagate(geometry, shares).argmax(axis=1)
     array([0, 0, 0, 1, 1, 1])
     """
-    shares = np.asarray(shares, np.float32)
-    if shares.ndim != 2 or len(shares) != geometry.n_tasks or shares.shape[1] == 0:
-        raise InputError(f"shares has the shape {shares.shape}: expected ({geometry.n_tasks}, n_classes)")
+    shares = checked_shares(geometry, shares)
     method = resolved(method, shares.shape[1])
     if method not in PROPAGATIONS:
         raise InputError(f"method={method!r}: expected one of auto, {', '.join(PROPAGATIONS)}")
-    if not 0 <= shares.min() <= shares.max() < np.inf:
-        raise InputError(f"shares holds {shares.min()} to {shares.max()}: expected finite shares, none below 0")
     if not shares.any():
         return np.zeros_like(shares)
     if method == "clusters":
         return cluster_shares(geometry.clustering, shares, percent=percent)
+    if method == "gaussian-process":
+        return _by_gaussian_process(geometry, shares, columns)
     return PROPAGATIONS[method](geometry, shares)
+
+
+def checked_shares(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the shares in float32, or raise an InputError if they do not fit the pool."""
+    shares = np.asarray(shares, np.float32)
+    if shares.ndim != 2 or len(shares) != geometry.n_tasks or shares.shape[1] == 0:
+        raise InputError(f"shares has the shape {shares.shape}: expected ({geometry.n_tasks}, n_classes)")
+    if not 0 <= shares.min() <= shares.max() < np.inf:
+        raise InputError(f"shares holds {shares.min()} to {shares.max()}: expected finite shares, none below 0")
+    return shares
 
 
 def resolved(method: str, n_classes: int) -> str:
@@ -175,10 +186,12 @@ def _by_graph(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.flo
     return _reached(geometry, Y, geometry.spreader.spread(Y))
 
 
-def _by_gaussian_process(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+def _by_gaussian_process(
+    geometry: Geometry, shares: NDArray[np.float32], columns: Columns | None = None
+) -> NDArray[np.float32]:
     Y = node_shares(geometry, shares)
     nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
-    columns = empty_columns().updated(geometry.pusher, nodes)
+    columns = (columns or empty_columns()).updated(geometry.pusher, nodes)
     weights = np.zeros_like(Y)
     weights[nodes] = gp_weights(columns.among_labeled(), Y[nodes], noise=NOISE)
     # G is linear, and spreading takes no negative shares.

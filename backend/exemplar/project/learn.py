@@ -105,7 +105,7 @@ def learn(
     )
     classifier = _classifier(geometry, found.distributions, answers, settings)
     choices, confidence = _choose(geometry, found, answers, classifier)
-    queue, positions = plan(geometry, answers, settings, audits)
+    queue, positions = plan(geometry, answers, settings, audits, columns=found.columns)
     known = choices != UNLABELED
     known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
     row_scores = np.where(known, np.round(confidence, 6).astype(np.float64), np.nan)
@@ -120,7 +120,12 @@ def learn(
 
 
 def plan(
-    geometry: Geometry, answers: Answers, settings: Settings, audits: NDArray[np.intp]
+    geometry: Geometry,
+    answers: Answers,
+    settings: Settings,
+    audits: NDArray[np.intp],
+    *,
+    columns: Columns | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows to ask next, and the position of each in the round's plan, which rises along them.
 
@@ -137,7 +142,9 @@ def plan(
     labeled[audits] = False
     askable[before] = askable[audits] = False
     shares = np.where(labeled[:, None], answers.shares, np.float32(0))
-    scores = propagate(geometry, shares, method=settings.propagation, percent=settings.propagate_percent)
+    scores = propagate(
+        geometry, shares, method=settings.propagation, percent=settings.propagate_percent, columns=columns
+    )
     ahead = min(settings.batch_size, QUEUE_AHEAD) if scores.any(axis=0).sum() > 1 else settings.batch_size
     n = ahead + ROUND
     strategic = plan_queue(geometry, scores, labeled=labeled, askable=askable, n=n, strategy=settings.queue)
