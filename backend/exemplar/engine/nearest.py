@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 # measured on N_QUERIES others, and below LEAST_RECALL all is compared after all.
 AIMED_RECALL = 0.99
 LEAST_RECALL = 0.95
-N_QUERIES = 200
+N_QUERIES = 100
+# In which cells neighbours may be is asked along so many main directions of their centres.
+N_DIRECTIONS = 48
 # When reach takes in more than this share of all pairs, or clusters are so many that looking at each costs more
 # than its members, then comparing everything is no slower.
 WORTHWHILE_SHARE = 0.25
 MOST_CLUSTERS_PER_ROOT = 16
 
-# 256 x 4096 distances stay in the cache while they are computed, compared and read.
-QUERIES_AT_ONCE = 256
-TILE = 4096
-PAIRS_AT_ONCE = 512
+# 512 x 2048 distances stay in the cache while they are computed, compared and read.
+QUERIES_AT_ONCE = 512
+TILE = 2048
+PAIRS_AT_ONCE = 1024
 # An approximate search holds the candidates of so many nodes at a time, and which of them reach which cluster.
-NODES_AT_ONCE = 32_768
+NODES_AT_ONCE = 65_536
 REACHED_AT_ONCE = 2**26
 THREADS = 2
 
@@ -130,7 +132,8 @@ class Candidates:
         D[inside, itself[inside]] = np.inf
         fresh = np.isinf(self.kth[which])
         if fresh.any() and n_nodes > self.k:
-            kth = np.partition(D[fresh], self.k - 1, axis=1)[:, self.k - 1]
+            rows = D if fresh.all() else D[fresh]
+            kth = np.partition(rows, self.k - 1, axis=1)[:, self.k - 1]
             self.kth[which[fresh]] = np.maximum(kth + norms[fresh], 0)
         # A finite bound, for a query is infinitely far from itself.
         bounds = np.minimum(self._bounds(which) - norms, np.finfo(np.float32).max)
@@ -223,6 +226,16 @@ def chunks(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+def equal_chunks(n: int, most: int) -> list[slice]:
+    """Return chunks of equal size, as many for each thread: else one would wait for the other.
+
+    >>> equal_chunks(10, 4)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 9, None), slice(9, 10, None)]
+    """
+    rounds = -(-n // (most * THREADS))
+    return chunks(n, -(-n // (rounds * THREADS)))
+
+
 def in_parallel(search: Callable[[slice], Lists], chunks: Iterable[slice]) -> Lists:
     """Return the lists of all chunks, searched by as many threads as pay while BLAS keeps to one each."""
     with ThreadPoolExecutor(THREADS) as threads:
@@ -246,7 +259,7 @@ def search_all(nodes: Vectors, queries: Vectors, itself: NDArray[np.int32], k: i
 
     if k == 0:
         return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
-    return in_parallel(search, chunks(len(queries), QUERIES_AT_ONCE))
+    return in_parallel(search, equal_chunks(len(queries), QUERIES_AT_ONCE))
 
 
 # ── Searching in reach ───────────────────────────────────────────────────────────────────────────────────
@@ -262,28 +275,45 @@ class _Cells:
     bounds : int array of shape (n_cells + 1,)
         Cell c has the nodes from bounds[c] to bounds[c + 1].
     cell_of : int32 array of shape (n_nodes,)
-    centers : float32 array of shape (n_cells, n_features)
-        Means, around ``origin``.
+    directions : float32 array of shape (n_features, n_directions)
+        The main ones of the centres.
+    minus_twice_centers : float32 array of shape (n_cells, n_directions)
+        The centres are means, around ``origin``; here along ``directions``.
+    norms : float32 array of shape (n_cells,)
+        Their squared lengths, along all directions.
     origin : float32 array of shape (n_features,)
     """
 
     nodes: Vectors
     bounds: NDArray[np.intp]
     cell_of: NDArray[np.int32]
-    centers: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    minus_twice_centers: NDArray[np.float32]
+    norms: NDArray[np.float32]
     origin: NDArray[np.float32]
 
     def detours(self, which: Any) -> NDArray[np.float32]:
-        """Return how much farther than its own cell's centre each centre is from a node; (n_which, n_cells)."""
+        """Return how much farther from a node each centre is than its own cell's; (n_cells, n_which).
+
+        What lies across the main directions is left out of the products, which are most of the work: where that
+        matters, the reach is longer, for it is learnt from these very detours.
+        """
+        squared, own, norms = self._squared(which)
+        return _roots(squared + norms) - _roots(own + norms)
+
+    def in_reach(self, which: Any, reach: np.float32) -> NDArray[np.bool_]:
+        """Return detours(which) <= reach, without the roots."""
+        squared, own, norms = self._squared(which)
+        near: NDArray[np.bool_] = squared <= (_roots(own + norms) + reach) ** 2 - norms
+        return near
+
+    def _squared(self, which: Any) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Return squared distances from all centres and from the own, both less the squared norms; and these."""
         Q = self.nodes.X[self.nodes.rows[which]]
         Q -= self.origin
-        D: NDArray[np.float32] = Q @ self.centers.T
-        D *= -2
-        D += np.einsum("ij,ij->i", self.centers, self.centers)
-        D += np.einsum("ij,ij->i", Q, Q)[:, None]
-        np.sqrt(np.maximum(D, 0, out=D), out=D)
-        D -= np.take_along_axis(D, self.cell_of[which][:, None], axis=1)
-        return D
+        squared: NDArray[np.float32] = self.minus_twice_centers @ (Q @ self.directions).T
+        squared += self.norms[:, None]
+        return squared, squared[self.cell_of[which], np.arange(len(Q))], np.einsum("ij,ij->i", Q, Q)
 
 
 def _cells(nodes: Vectors, cluster_ids: NDArray[np.int32]) -> _Cells:
@@ -292,7 +322,16 @@ def _cells(nodes: Vectors, cluster_ids: NDArray[np.int32]) -> _Cells:
     centers = np.stack([nodes.X[nodes.rows[a:b]].mean(axis=0) for a, b in pairwise(bounds)])
     origin = np.median(centers, axis=0)
     cell_of = np.repeat(np.arange(len(centers), dtype=np.int32), np.diff(bounds))
-    return _Cells(nodes, bounds, cell_of, centers - origin, origin)
+    centers -= origin
+    directions = np.linalg.eigh(centers.T @ centers)[1][:, -N_DIRECTIONS:]
+    norms = np.einsum("ij,ij->i", centers, centers)
+    return _Cells(nodes, bounds, cell_of, directions, -2 * centers @ directions, norms, origin)
+
+
+def _roots(squared: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the roots of what rounding may have made negative."""
+    roots: NDArray[np.float32] = np.sqrt(np.maximum(squared, 0))
+    return roots
 
 
 def search_in_reach(
@@ -300,15 +339,15 @@ def search_in_reach(
 ) -> tuple[Lists, float] | None:
     """Find most of the k nearest nodes of each node, and which share; None if that takes as long as finding all."""
     cells = _cells(nodes, cluster_ids)
-    if len(cells.centers) > MOST_CLUSTERS_PER_ROOT * len(nodes) ** 0.5:
+    if len(cells.norms) > MOST_CLUSTERS_PER_ROOT * len(nodes) ** 0.5:
         return None
     drawn = np.random.default_rng(random_state).choice(len(nodes), 2 * N_QUERIES, replace=False).astype(np.int32)
     true, _ = search_all(nodes, nodes.at(drawn), drawn, k)
     reach, share = _reach(cells, drawn[:N_QUERIES], true[:N_QUERIES])
     if share > WORTHWHILE_SHARE:
         return None
-    size = min(NODES_AT_ONCE, -(-len(nodes) // THREADS), max(REACHED_AT_ONCE // len(cells.centers), 1))
-    lists = in_parallel(lambda chunk: _nearest_in_reach(cells, chunk, k, reach), chunks(len(nodes), size))
+    size = min(NODES_AT_ONCE, max(REACHED_AT_ONCE // len(cells.norms), 1))
+    lists = in_parallel(lambda chunk: _nearest_in_reach(cells, chunk, k, reach), equal_chunks(len(nodes), size))
     _complete(nodes, *lists)
     recall = float((lists[0][drawn[N_QUERIES:], :, None] == true[N_QUERIES:, None]).any(axis=1).mean())
     return (lists, recall) if recall >= LEAST_RECALL else None
@@ -317,9 +356,9 @@ def search_in_reach(
 def _reach(cells: _Cells, queries: NDArray[np.int32], true: NDArray[np.int32]) -> tuple[np.float32, float]:
     """Return which detours lead to AIMED_RECALL of the true neighbours, and what share of the nodes lies within."""
     detours = cells.detours(queries)
-    needed = np.take_along_axis(detours, cells.cell_of[true], axis=1)
+    needed = np.take_along_axis(detours, cells.cell_of[true].T, axis=0)
     reach = np.quantile(needed, AIMED_RECALL, method="higher")
-    return reach, float(((detours <= reach) @ np.diff(cells.bounds)).mean() / len(cells.nodes))
+    return reach, float((np.diff(cells.bounds) @ (detours <= reach)).mean() / len(cells.nodes))
 
 
 def _nearest_in_reach(cells: _Cells, chunk: slice, k: int, reach: np.float32) -> Lists:
@@ -330,9 +369,9 @@ def _nearest_in_reach(cells: _Cells, chunk: slice, k: int, reach: np.float32) ->
         start, stop = cells.bounds[cell : cell + 2]
         members = np.arange(max(start, chunk.start), min(stop, chunk.stop), dtype=np.int32)
         candidates.meet(members - chunk.start, start, stop)
-    in_reach = np.empty((len(cells.centers), len(queries)), np.bool_)
+    in_reach = np.empty((len(cells.norms), len(queries)), np.bool_)
     for part in chunks(len(queries), QUERIES_AT_ONCE):
-        in_reach[:, part] = (cells.detours(queries[part]) <= reach).T
+        in_reach[:, part] = cells.in_reach(queries[part], reach)
     in_reach[cells.cell_of[chunk], queries - chunk.start] = False
     for cell, reaching in enumerate(in_reach):
         candidates.meet(np.flatnonzero(reaching).astype(np.int32), *cells.bounds[cell : cell + 2])
