@@ -59,7 +59,11 @@ def main() -> None:
             api.post("/api/ml", json=body).raise_for_status()
             store = ready(Path(folder) / "models")
             projects = {ALONE: alone, IMPORTED: imported, IDLE: ours, TRAINING: ours}
-            seconds, busy = measure(api, projects, store, given)
+            try:
+                seconds, busy = measure(api, projects, store, given)
+            except httpx.HTTPStatusError:
+                print(studio_log.read_text()[-10_000:])  # why it refused, before the log goes with its folder
+                raise
     report(seconds, busy, given)
 
 
