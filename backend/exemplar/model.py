@@ -86,8 +86,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
 
     def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:
         """Return the projects that an event speaks of, as far as they are known here."""
-        id_ = project_id(data)
-        return list(self.home.stores()) if id_ is None else self.home.with_id(id_)
+        project_id = _project_id(data)
+        return list(self.home.stores()) if project_id is None else self.home.with_id(project_id)
 
     def fit(self, tasks: Sequence[Json] = (), workdir: str | None = None, **kwargs: Any) -> Json:
         """Refresh the project that an event names, here and now; what label-studio-ml's job process calls."""
@@ -135,14 +135,8 @@ def project_key(project: Mapping[str, Any]) -> str:
     return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
 
 
-def project_id(data: Mapping[str, Any]) -> int | None:
-    """Return the id of the project that an event speaks of, or None if it has no payload.
-
-    Raises
-    ------
-    InputError
-        If it names something else.
-    """
+def _project_id(data: Mapping[str, Any]) -> int | None:
+    """Return the id of the project that an event speaks of, or None if it has no payload."""
     project = data.get("project")
     if isinstance(project, dict):
         project = project.get("id")

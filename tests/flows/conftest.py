@@ -1,7 +1,6 @@
 """A fake Label Studio, Exemplar's real server beside it, and the worker's job called by the test."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,13 +32,6 @@ from flows.serving import Switch, serving
 N_TASKS = 24
 N_CLUSTERS = 5
 BATCH = 8
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.01)
 
 
 @dataclass

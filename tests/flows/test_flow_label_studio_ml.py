@@ -2,13 +2,15 @@
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from exemplar.model import ExemplarModel
-from flows.conftest import N_TASKS, Flow, truth, wait_for
+from flows.conftest import N_TASKS, Flow, truth
 from flows.fake_label_studio import TOKEN
 from flows.fake_state import Json
 
@@ -34,6 +36,13 @@ def url(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
     for job in multiprocessing.active_children():  # label-studio-ml waits for none of its own
         job.join(10)
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"waited 10 s for {what}"
+        time.sleep(0.02)
 
 
 def connected(flow: Flow, url: str) -> Json:

@@ -2,8 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -14,12 +16,19 @@ from exemplar.jobs import Worker, introduce, run_once
 from exemplar.project.manage import SECRET_HEADER
 from exemplar.settings import Secret
 from exemplar.store.home import Home
-from flows.conftest import N_TASKS, Flow, MakeFlow, truth, wait_for
+from flows.conftest import N_TASKS, Flow, MakeFlow, truth
 from flows.fake_label_studio import Faults
 from flows.fake_state import Json
 
 PASSWORD = "studio-secret"
 BASIC = {"auth_method": "BASIC_AUTH", "basic_auth_user": "label", "basic_auth_pass": PASSWORD}
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.01)
 
 
 @contextmanager

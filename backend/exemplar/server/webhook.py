@@ -1,6 +1,5 @@
 """Webhooks: every annotator's Submit waits for their answer."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -9,7 +8,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exemplar.errors import ExemplarError, InputError
-from exemplar.model import START_TRAINING, ExemplarModel, project_id
+from exemplar.model import START_TRAINING, ExemplarModel
 from exemplar.server.messages import WebhookResponse
 
 NOTED = WebhookResponse().model_dump_json().encode()
@@ -37,7 +36,7 @@ def read_event(body: bytes, query: Mapping[str, str]) -> tuple[str, dict[str, An
 
 
 class WebhookFirst:
-    """Answers plain webhooks before FastAPI sees them: its routing takes as long as all that is left of the answer.
+    """Notes plain webhooks before FastAPI sees them: its routing takes as long as all that is left of the answer.
 
     What needs a look goes on to the route: a password, Start Training, a body in pieces, one that is wrong.
     """
@@ -52,14 +51,9 @@ class WebhookFirst:
             await self._app(scope, receive, send)
             return
         message = await receive()
-        plain = self._read(message, scope["query_string"])
-        if plain is not None:
+        if self._is_noted(message, scope["query_string"]):
             await send(_CREATED)
             await send({"type": "http.response.body", "body": NOTED})
-            # The annotator need not wait while we look which project that is: the answer leaves first. A hint that
-            # is lost here is made up for by the next look at Label Studio.
-            await asyncio.sleep(0)
-            self._model.note(*plain)
             return
         read = [message]
 
@@ -68,14 +62,14 @@ class WebhookFirst:
 
         await self._app(scope, again, send)
 
-    @staticmethod
-    def _read(message: Message, query: bytes) -> tuple[str, dict[str, Any]] | None:
-        """Return the action and the event, or None where the route has to say more."""
+    def _is_noted(self, message: Message, query: bytes) -> bool:
         if message["type"] != "http.request" or message.get("more_body"):
-            return None
+            return False
         try:
             action, event = read_event(message["body"], dict(parse_qsl(query.decode("latin-1"))))
-            project_id(event)
+            if action == START_TRAINING:
+                return False
+            self._model.note(action, event)
         except ExemplarError:
-            return None
-        return None if action == START_TRAINING else (action, event)
+            return False
+        return True

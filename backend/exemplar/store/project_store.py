@@ -157,7 +157,8 @@ class ProjectStore:
     def raise_number(self, kind: str) -> int:
         """Raise the dirty number ``webhooks`` or ``orders``; return its new value.
 
-        Appending a byte is atomic, needs no lock, survives the process and takes microseconds.
+        Appending a byte is atomic, needs no lock, survives the process and takes microseconds: the answer
+        to a webhook, inside an annotator's Submit, waits for nothing else.
         """
         file = os.open(self.folder / kind, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
