@@ -21,7 +21,6 @@ from exemplar.engine.nearest import (
     Candidates,
     Lists,
     Vectors,
-    chunks,
     in_parallel,
     search_all,
     search_in_reach,
@@ -396,7 +395,7 @@ def _with_newcomers(
         candidates.meet(np.arange(len(some), dtype=np.int32), n_old, len(nodes))
         return candidates.nearest()
 
-    newcomers, how_far = in_parallel(search, chunks(len(whole), NODES_AT_ONCE))
+    newcomers, how_far = in_parallel(search, len(whole), NODES_AT_ONCE)
     both, far = np.hstack([neighbors, newcomers]), np.hstack([distances, how_far])
     order = np.lexsort((nodes.rows[both], far))[:, :k]
     return np.take_along_axis(both, order, axis=1), np.take_along_axis(far, order, axis=1)

@@ -5,7 +5,7 @@ Own code, because pynndescent, the library to take, brings numba and was slower 
 tiles nor on threads.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -226,20 +226,20 @@ def chunks(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def equal_chunks(n: int, most: int) -> list[slice]:
+def _equal_chunks(n: int, most: int) -> list[slice]:
     """Return chunks of equal size, as many for each thread: else one would wait for the other.
 
-    >>> equal_chunks(10, 4)
+    >>> _equal_chunks(10, 4)
     [slice(0, 3, None), slice(3, 6, None), slice(6, 9, None), slice(9, 10, None)]
     """
     rounds = -(-n // (most * THREADS))
     return chunks(n, -(-n // (rounds * THREADS)))
 
 
-def in_parallel(search: Callable[[slice], Lists], chunks: Iterable[slice]) -> Lists:
-    """Return the lists of all chunks, searched by as many threads as pay while BLAS keeps to one each."""
+def in_parallel(search: Callable[[slice], Lists], n: int, most: int) -> Lists:
+    """Return the lists of n queries, searched by as many threads as pay while BLAS keeps to one each."""
     with ThreadPoolExecutor(THREADS) as threads:
-        neighbors, distances = zip(*threads.map(search, chunks), strict=True)
+        neighbors, distances = zip(*threads.map(search, _equal_chunks(n, most)), strict=True)
     return np.concatenate(neighbors), np.concatenate(distances)
 
 
@@ -259,7 +259,7 @@ def search_all(nodes: Vectors, queries: Vectors, itself: NDArray[np.int32], k: i
 
     if k == 0:
         return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
-    return in_parallel(search, equal_chunks(len(queries), QUERIES_AT_ONCE))
+    return in_parallel(search, len(queries), QUERIES_AT_ONCE)
 
 
 # ── Searching in reach ───────────────────────────────────────────────────────────────────────────────────
@@ -347,7 +347,7 @@ def search_in_reach(
     if share > WORTHWHILE_SHARE:
         return None
     size = min(NODES_AT_ONCE, max(REACHED_AT_ONCE // len(cells.norms), 1))
-    lists = in_parallel(lambda chunk: _nearest_in_reach(cells, chunk, k, reach), equal_chunks(len(nodes), size))
+    lists = in_parallel(lambda chunk: _nearest_in_reach(cells, chunk, k, reach), len(nodes), size)
     _complete(nodes, *lists)
     recall = float((lists[0][drawn[N_QUERIES:], :, None] == true[N_QUERIES:, None]).any(axis=1).mean())
     return (lists, recall) if recall >= LEAST_RECALL else None
