@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.neighbors import NearestNeighbors
 
 from exemplar.engine import graph as module
-from exemplar.engine import nearest
+from exemplar.engine import nearest, reach
 from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.errors import InputError
 
@@ -282,14 +282,16 @@ def test_a_wild_task_does_not_make_all_the_others_candidates(monkeypatch: pytest
     X, groups = embeddings(1000)
     X[::200] += 1e8
     n_candidates = 0
-    distances = nearest.Candidates._distances
+    distances = nearest._distances
 
-    def counted(candidates: object, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    def counted(
+        nodes: nearest.Vectors, queries: nearest.Vectors, of: np.ndarray, candidates: np.ndarray
+    ) -> np.ndarray:
         nonlocal n_candidates
-        n_candidates += len(queries)
-        return distances(candidates, queries, nodes)  # type: ignore[arg-type]
+        n_candidates += len(of)
+        return distances(nodes, queries, of, candidates)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(nearest.Candidates, "_distances", counted)
+    monkeypatch.setattr(nearest, "_distances", counted)
     graph = build_graph(X, groups)
     tame = np.flatnonzero(graph.rows % 200 != 0)
     np.testing.assert_array_equal(graph.neighbors[tame], plain_neighbors(X, graph.rows, 10)[tame])
@@ -370,15 +372,55 @@ def test_a_large_pool_is_searched_in_reach_and_its_recall_is_as_measured() -> No
 def test_only_part_of_a_large_pool_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     X, groups = embeddings(2000)
     sizes = []
-    sift = nearest.Candidates._sift
+    sift = nearest.Shortlists.sift
 
-    def counted(candidates: object, which: np.ndarray, D: np.ndarray, *rest: object) -> None:
+    def counted(shortlists: object, which: np.ndarray, D: np.ndarray, *rest: object) -> None:
         sizes.append(D.size)
-        sift(candidates, which, D, *rest)  # type: ignore[arg-type]
+        sift(shortlists, which, D, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(nearest.Candidates, "_sift", counted)
+    monkeypatch.setattr(nearest.Shortlists, "sift", counted)
     build_graph(X, groups)
-    assert sum(sizes) - 2 * nearest.N_QUERIES * 2000 < 0.3 * 2000**2
+    assert sum(sizes) - 2 * reach.N_QUERIES * 2000 < 0.3 * 2000**2
+
+
+@pytest.mark.usefixtures("any_pool_is_large")
+@pytest.mark.parametrize("n_wild", [0, 20])
+def test_of_a_wide_pool_only_the_best_by_sketch_are_compared_in_full(
+    n_wild: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, groups = embeddings(2000, n_features=200)
+    X[:n_wild] *= 1e6
+    groups[:n_wild] = 30
+    n_in_full = []
+    distances = nearest._distances
+
+    def counted(nodes: object, queries: nearest.Vectors, of: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        n_in_full.append(len(of) if len(queries) == 1000 else 0)
+        return distances(nodes, queries, of, candidates)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nearest, "_distances", counted)
+    graph = build_graph(X, groups)
+    assert 0.95 <= graph.recall < 1
+    assert recall(graph, X) == pytest.approx(graph.recall, abs=0.02)
+    assert 10 * 2000 <= sum(n_in_full) <= 14 * 2000
+
+
+@pytest.mark.usefixtures("any_pool_is_large")
+def test_where_sketches_say_little_whole_vectors_are_shortlisted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In no direction do the members of a group differ more than in another."""
+    X, groups = make_blobs(2000, 120, centers=10, center_box=(-20, 20), random_state=0)
+    tried = []
+    sketches = reach._sketches
+
+    def counted(nodes: nearest.Vectors, n_directions: int, random_state: int) -> object:
+        tried.append(n_directions)
+        return sketches(nodes, n_directions, random_state)
+
+    monkeypatch.setattr(reach, "_sketches", counted)
+    monkeypatch.setattr(reach, "WORTHWHILE_SHARE", 1)
+    graph = build_graph(X.astype(np.float32), groups.astype(np.int32))
+    assert tried == [reach.N_DIRECTIONS, 120]
+    assert recall(graph, X) > 0.99
 
 
 @pytest.mark.usefixtures("any_pool_is_large")
@@ -392,7 +434,7 @@ def test_a_large_pool_without_structure_is_searched_exactly() -> None:
 @pytest.mark.usefixtures("any_pool_is_large")
 def test_a_recall_below_the_least_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     X, groups = embeddings(1500)
-    monkeypatch.setattr(nearest, "AIMED_RECALL", 0.4)
+    monkeypatch.setattr(reach, "AIMED_RECALL", 0.4)
     graph = build_graph(X, groups)
     assert graph.recall == 1.0
     np.testing.assert_array_equal(graph.neighbors, plain_neighbors(X, graph.rows, 10))

@@ -1,8 +1,8 @@
 """The neighbour graph of a pool: which tasks are alike, and how much.
 
-Neighbours are found by comparing everything with everything, tile by tile, and above EXACT_UP_TO tasks only
-with what lies in reach: the members of those clusters whose centre is hardly farther from a task than that of
-its own.
+Neighbours are found by comparing everything with everything, tile by tile, and above EXACT_UP_TO tasks by
+comparing only what is in reach: the members of those clusters whose centre is hardly farther from a task than that
+of its own.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ from exemplar.engine.nearest import (
     Lists,
     Vectors,
     in_parallel,
+    merged,
     search_all,
-    search_in_reach,
 )
+from exemplar.engine.reach import search_in_reach
 from exemplar.errors import InputError
 
 NEW = -1
@@ -144,9 +145,9 @@ def build_graph(
     """Link each distinct task of a pool with its nearest ones.
 
     Among equally near ones the lower row comes first. Small pools are searched exactly. In large ones a task is
-    compared with the members of those clusters whose centres are at most so much farther from it than its own; how
-    much is learnt from exact queries, and where it would take in a quarter of the pool, the search is exact after
-    all.
+    compared with the members of those clusters whose centres are at most so much farther from it than its own, by
+    sketches, and with the best of these in full; how much farther, and how many best, is learnt from exact queries,
+    and where it would take in a quarter of the pool, the search is exact after all.
 
     Parameters
     ----------
@@ -167,7 +168,8 @@ def build_graph(
     References
     ----------
     The search is that of an inverted file (Jégou et al. 2011, "Product quantization for nearest neighbor search",
-    section IV) that visits as many cells as a task needs.
+    section IV) that visits as many cells as a task needs; to shortlist by sketch and then to compare in full is
+    Jégou et al. (2011), "Searching in one billion vectors: re-rank with source coding".
 
     Examples
     --------
@@ -395,7 +397,4 @@ def _with_newcomers(
         candidates.meet(np.arange(len(some), dtype=np.int32), n_old, len(nodes))
         return candidates.nearest()
 
-    newcomers, how_far = in_parallel(search, len(whole), NODES_AT_ONCE)
-    both, far = np.hstack([neighbors, newcomers]), np.hstack([distances, how_far])
-    order = np.lexsort((nodes.rows[both], far))[:, :k]
-    return np.take_along_axis(both, order, axis=1), np.take_along_axis(far, order, axis=1)
+    return merged(nodes, [(neighbors, distances), in_parallel(search, len(whole), NODES_AT_ONCE)], k)
