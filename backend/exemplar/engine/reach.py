@@ -190,7 +190,18 @@ class _BySketch(Shortlists):
 def search_in_reach(
     nodes: Vectors, cluster_ids: NDArray[np.int32], k: int, random_state: int
 ) -> tuple[Lists, float] | None:
-    """Find most of the k nearest nodes of each node, and which share; None if that takes as long as finding all."""
+    """Find most of the k nearest nodes of each node, and which share; None if that takes as long as finding all.
+
+    The nodes are sorted by cluster.
+
+    >>> around = np.random.default_rng(0).standard_normal((100, 2), np.float32)
+    >>> X = np.concatenate([around + [9 * group, 0] for group in range(8)], dtype=np.float32)
+    >>> nodes = Vectors(X, np.arange(800, dtype=np.int32))
+    >>> cluster_ids = np.repeat(np.arange(8, dtype=np.int32), 100)
+    >>> (neighbors, distances), recall = search_in_reach(nodes, cluster_ids, k=3, random_state=0)
+    >>> neighbors.shape, distances.shape, recall
+    ((800, 3), (800, 3), 1.0)
+    """
     n_clusters = 1 + np.count_nonzero(np.diff(cluster_ids))
     if n_clusters > MOST_CLUSTERS_PER_ROOT * len(nodes) ** 0.5:
         return None
