@@ -71,6 +71,17 @@ def banking() -> Split:
     return Split(parts["train"][0], y, parts["test"][0], y_test)
 
 
+def embeddings(n_tasks: int, n_features: int, *, n_groups: int = 300, n_directions: int = 32) -> np.ndarray:
+    """Return overlapping Gaussian groups in a few directions, and noise in all."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((n_groups, n_directions), dtype=np.float32)
+    directions = rng.standard_normal((n_directions, n_features), dtype=np.float32) / np.float32(n_features**0.5)
+    latent = centers[rng.integers(n_groups, size=n_tasks)]
+    latent += np.float32(0.6) * rng.standard_normal(latent.shape, dtype=np.float32)
+    noise = rng.standard_normal((n_tasks, n_features), dtype=np.float32)
+    return latent @ directions + np.float32(0.05) * noise
+
+
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     X, y = load_digits(return_X_y=True)
     return X.astype(np.float32), y

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from data import embeddings
 from machine import describe
 from pynndescent import NNDescent
 from stopwatch import interleaved
@@ -27,9 +28,9 @@ def rows(*, quick: bool = False, n_runs: int = 5) -> Iterator[dict[str, Any]]:
     n_tasks = 25_000 if quick else 100_000
     n_clusters = n_tasks // 200
     # numba compiles on first use, which nobody waits for twice.
-    NNDescent(_embeddings(2000, 384), n_neighbors=K + 1)
+    NNDescent(embeddings(2000, 384), n_neighbors=K + 1)
     noise = np.random.default_rng(0).standard_normal((n_tasks, 128), dtype=np.float32)
-    X = _embeddings(n_tasks, 384)
+    X = embeddings(n_tasks, 384)
     start = time.perf_counter()
     cluster_ids = cluster(X, n_clusters=n_clusters).cluster_ids
     clustered = time.perf_counter() - start
@@ -86,17 +87,6 @@ def _changes(X: np.ndarray, cluster_ids: np.ndarray, n_runs: int, n_changes: int
         _row(f"neighbours of {n_changes} tasks outside {size}", outside, None, "", ""),
         _row(f"affinity of {size}, graph given", affinity, None, "", ""),
     ]
-
-
-def _embeddings(n_tasks: int, n_features: int, *, n_groups: int = 300, n_directions: int = 32) -> np.ndarray:
-    """Return overlapping Gaussian groups in a few directions, and noise in all."""
-    rng = np.random.default_rng(0)
-    centers = rng.standard_normal((n_groups, n_directions), dtype=np.float32)
-    directions = rng.standard_normal((n_directions, n_features), dtype=np.float32) / np.float32(n_features**0.5)
-    latent = centers[rng.integers(n_groups, size=n_tasks)]
-    latent += np.float32(0.6) * rng.standard_normal(latent.shape, dtype=np.float32)
-    noise = rng.standard_normal((n_tasks, n_features), dtype=np.float32)
-    return latent @ directions + np.float32(0.05) * noise
 
 
 def _true_neighbors(X: np.ndarray, queries: np.ndarray) -> np.ndarray:

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from exemplar.engine import assign, cluster, clusters, default_n_clusters
+from exemplar.engine import assign, assignment, cluster, clusters, default_n_clusters
 from exemplar.errors import InputError
 
 # Whole numbers: their distances are exact, so that a property fails for a reason and not for a rounding.
@@ -20,7 +21,7 @@ POOLS = st.tuples(st.integers(1, 30), st.integers(1, 3)).flatmap(
 
 def nearest(X: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row's nearest centre and its distance, the slow and plain way."""
-    distances = np.linalg.norm(X[:, None].astype(float) - centers[None].astype(float), axis=2)
+    distances = cdist(X.astype(float), centers.astype(float))
     return distances.argmin(axis=1), distances.min(axis=1)
 
 
@@ -175,7 +176,7 @@ def test_distances_are_exact_to_float32_in_tight_and_in_loose_clusters() -> None
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any pool is a large one, and its sample a small one."""
     monkeypatch.setattr(clusters, "FULL_KMEANS_UP_TO", 0)
-    monkeypatch.setattr(clusters, "CHUNK", 7)
+    monkeypatch.setattr(assignment, "CHUNK", 7)
     monkeypatch.setattr(clusters, "SAMPLE_PER_CLUSTER", 4)
     monkeypatch.setattr(clusters, "SEEDING_PER_CLUSTER", 2)
     monkeypatch.setattr(clusters, "MIN_SAMPLE", 4)
@@ -211,7 +212,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
     X = np.random.default_rng(0).standard_normal((clusters.FULL_KMEANS_UP_TO + 1, 5), np.float32)
     found = []
     for n_threads in (1, 2, 3):
-        monkeypatch.setattr(clusters, "N_THREADS", n_threads)
+        monkeypatch.setattr(assignment, "N_THREADS", n_threads)
         found.append(cluster(X, n_clusters=20, random_state=3))
     assert len({one.centers.tobytes() for one in found}) == len({one.distances.tobytes() for one in found}) == 1
 
@@ -299,6 +300,47 @@ def test_tasks_are_assigned_whatever_there_is_more_of(n_tasks: int, n_features: 
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(distances, expected_distances, rtol=1e-5)
     assert (ids.dtype, distances.dtype) == ("int32", "float32")
+
+
+def embeddings(n_tasks: int, n_features: int, seed: int = 0) -> np.ndarray:
+    """Tasks that differ in 16 directions, and a little in all."""
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_normal((n_tasks, 16)) @ rng.standard_normal((16, n_features))
+    return (latent + 0.1 * rng.standard_normal((n_tasks, n_features))).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_wild", [0, 10, 2000])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_bounds_lose_no_nearest_centre(n_wild: int, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds tell little of wild centres and the tasks around them; of these the one that is tried is none."""
+    monkeypatch.setattr(assignment, "LEAST_BOUNDED", 5000)
+    monkeypatch.setattr(assignment, "N_TRIED", 1)
+    monkeypatch.setattr(assignment, "N_DIRECTIONS", (24,))
+    rng = np.random.default_rng(1)
+    X = embeddings(6200, 130) + np.float32(offset)
+    X, centers = X[:6000], X[6000:]
+    centers[:100] += 10 * rng.standard_normal((100, 130), np.float32)
+    X[2048 : 2048 + n_wild] = centers[np.arange(n_wild) % 100] + 12 * rng.standard_normal((n_wild, 130), np.float32)
+    assert assignment.bounding_directions(centers, X) is not None
+    ids, distances = assign(X, centers)
+    true_ids, true_distances = nearest(X, centers)
+    np.testing.assert_allclose(distances, true_distances, rtol=1e-4)
+    assert (ids == true_ids).mean() > 0.999
+
+
+def test_where_no_direction_says_more_than_another_there_are_no_bounds() -> None:
+    X = np.random.default_rng(0).standard_normal((assignment.LEAST_BOUNDED, 130), np.float32)
+    assert assignment.bounding_directions(X[:300], X) is None
+
+
+def test_bounds_change_no_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assignment, "LEAST_BOUNDED", 5000)
+    X = embeddings(12_000, 130)
+    bounded = cluster(X, n_clusters=120)
+    monkeypatch.setattr(assignment, "N_DIRECTIONS", (10**6,))
+    product = cluster(X, n_clusters=120)
+    assert (bounded.cluster_ids == product.cluster_ids).mean() > 0.99
+    np.testing.assert_allclose(np.square(bounded.distances).sum(), np.square(product.distances).sum(), rtol=1e-3)
 
 
 def test_no_task_is_assigned_to_nothing() -> None:

@@ -1,21 +1,16 @@
 """Clusters of a pool: k-means, which tasks stand in the middle, and where new tasks belong."""
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.cluster import KMeans
 
+from exemplar.engine.assignment import CHUNK, Scorer, assign, assign_squared, bounding_directions, in_chunks
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.errors import InputError
-
-Result = TypeVar("Result")
 
 # Up to here the best of three runs of scikit-learn takes seconds; it is .3 % tighter than one run of our own.
 FULL_KMEANS_UP_TO = 10_000
@@ -28,10 +23,6 @@ SEEDING_ROUNDS, SEEDING_OVERSAMPLING = 4, 2
 # A pass that gains less than this is the last: what 20 more would gain is below .1 %.
 TOLERANCE = 2e-4
 SAMPLE_PASSES, POOL_PASSES = 25, 3
-
-# Two threads over chunks leave a busy machine some room; scores of a chunk stay in the cache.
-N_THREADS = min(2, os.cpu_count() or 1)
-CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -103,112 +94,6 @@ def cluster(X: NDArray[np.float32], *, n_clusters: int, random_state: int = 0) -
     return Clustering(centers, *assign(X, centers))
 
 
-def assign(X: NDArray[np.float32], centers: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return each task's nearest centre and the Euclidean distance to it, chunk by chunk.
-
-    Parameters
-    ----------
-    X : array of shape (n_tasks, n_features)
-    centers : array of shape (n_clusters, n_features)
-
-    Returns
-    -------
-    cluster_ids : int32 array of shape (n_tasks,)
-    distances : float32 array of shape (n_tasks,)
-
-    Raises
-    ------
-    InputError
-        If there is no centre, or if it has another number of features than the tasks.
-
-    Examples
-    --------
-    >>> assign(np.float32([[0], [9]]), np.float32([[1], [9]]))
-    (array([0, 1], dtype=int32), array([1., 0.], dtype=float32))
-    """
-    X, centers = np.asarray(X), np.asarray(centers, np.float32)
-    if centers.ndim != 2 or 0 in centers.shape or X.shape[1:] != centers.shape[1:]:
-        raise InputError(f"X has the shape {X.shape}, centers {centers.shape}: expected a row each, equally long")
-    with one_blas_thread():
-        cluster_ids, squared = _assign(X, centers)
-    return cluster_ids, np.sqrt(squared)
-
-
-def _assign(X: NDArray[np.float32], centers: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return each row's nearest centre and the squared distance to it."""
-    scorer = _Scorer.of(centers)
-    cluster_ids, squared = np.empty(len(X), np.int32), np.empty(len(X), np.float32)
-
-    def of_chunk(chunk: slice) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return scorer.nearest(X[chunk])[1:]
-
-    for chunk, found in _in_chunks(len(X), of_chunk):
-        cluster_ids[chunk], squared[chunk] = found
-    return cluster_ids, squared
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """Centres, made ready to be compared with many rows by one matrix product each.
-
-    With x a row less ``origin`` and a 1 behind it, ``x @ matrix`` is |c|² - 2 x·c for every centre c: the
-    squared distance but for |x|², which is the same for all centres. The last row of ``matrix`` holds |c|².
-    """
-
-    centers: NDArray[np.float32]
-    origin: NDArray[np.float32]
-    matrix: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, centers: NDArray[np.float32]) -> "_Scorer":
-        # Around the origin the norms are small, and float32 tells near centres apart.
-        origin = centers.mean(axis=0)
-        centred = centers - origin
-        norms = np.einsum("ij,ij->i", centred, centred)
-        return cls(centers, origin, np.vstack([-2 * centred.T, norms]))
-
-    def nearest(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-        """Return the rows as x, the nearest centre of each, and the squared distance to it."""
-        x = np.empty((len(X), X.shape[1] + 1), np.float32)
-        np.subtract(X, self.origin, out=x[:, :-1])
-        x[:, -1] = 1
-        scores = x @ self.matrix
-        ids = scores.argmin(axis=1).astype(np.int32)
-        norms = np.einsum("ij,ij->i", x[:, :-1], x[:, :-1])
-        squared = np.maximum(norms + scores[np.arange(len(x)), ids], 0)
-        self._set_right(X, norms, ids, squared)
-        return x, ids, squared
-
-    def _set_right(
-        self,
-        X: NDArray[np.float32],
-        norms: NDArray[np.float32],
-        ids: NDArray[np.int32],
-        squared: NDArray[np.float32],
-    ) -> None:
-        """Compute anew, in place, what a small difference of large numbers has left few digits of."""
-        # After hundreds of products float32 holds |x|² to 1e-6: below a thousandth even the choice is open.
-        tight = np.flatnonzero(squared < norms / 1024)
-        if len(tight):
-            origin = self.origin.astype(np.float64)
-            centred = self.centers - origin
-            half_norms = np.einsum("ij,ij->i", centred, centred) / 2
-            ids[tight] = np.argmin(half_norms - (X[tight] - origin) @ centred.T, axis=1)
-        close = np.flatnonzero(squared < norms / 16)
-        difference = X[close] - self.centers[ids[close]]
-        squared[close] = np.einsum("ij,ij->i", difference, difference)
-
-
-def _in_chunks(n_rows: int, compute: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-    """Yield each chunk of rows with what ``compute`` makes of it, in order whatever the number of threads."""
-    chunks = [slice(start, min(start + CHUNK, n_rows)) for start in range(0, n_rows, CHUNK)]
-    if len(chunks) <= 1:
-        yield from ((chunk, compute(chunk)) for chunk in chunks)
-        return
-    with ThreadPoolExecutor(N_THREADS) as threads:
-        yield from zip(chunks, threads.map(compute, chunks), strict=True)
-
-
 def _n_distinct(X: NDArray[np.float32], *, up_to: int) -> int:
     """Return the number of distinct rows, counted no further than ``up_to``."""
     seen: set[bytes] = set()
@@ -234,13 +119,13 @@ def _sample(X: NDArray[np.float32], n_rows: int, rng: np.random.Generator) -> ND
 def _seeds(X: NDArray[np.float32], n_clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a start: k-means|| draws candidates in rounds, k-means++ picks among them by the rows they have."""
     candidates = X[rng.integers(len(X), size=1)]
-    nearest, squared = _assign(X, candidates)
+    nearest, squared = assign_squared(X, candidates)
     for _ in range(SEEDING_ROUNDS):
         total = squared.sum(dtype=np.float64)
         chance = SEEDING_OVERSAMPLING * n_clusters * squared / total if total else squared
         drawn = X[rng.random(len(X)) < chance]
         if len(drawn):
-            of_drawn, squared_of_drawn = _assign(X, drawn)
+            of_drawn, squared_of_drawn = assign_squared(X, drawn)
             nearest = np.where(squared_of_drawn < squared, of_drawn + np.int32(len(candidates)), nearest)
             squared = np.minimum(squared, squared_of_drawn)
             candidates = np.concatenate([candidates, drawn])
@@ -271,10 +156,10 @@ def _kmeans_plus_plus(
 
 def _lloyd(X: NDArray[np.float32], centers: NDArray[np.float32], *, max_passes: int) -> NDArray[np.float32]:
     """Return the centres after passes over X; a cluster that lost all its rows starts anew at a far one."""
-    inertia = np.inf
+    inertia, directions = np.inf, bounding_directions(centers, X)
     for _ in range(max_passes):
         before = inertia
-        means, sizes, squared = _pass(X, centers)
+        means, sizes, squared = _pass(X, centers, directions)
         inertia = squared.sum(dtype=np.float64)
         empty = np.flatnonzero(sizes == 0)
         centers = means
@@ -287,10 +172,10 @@ def _lloyd(X: NDArray[np.float32], centers: NDArray[np.float32], *, max_passes: 
 
 
 def _pass(
-    X: NDArray[np.float32], centers: NDArray[np.float32]
+    X: NDArray[np.float32], centers: NDArray[np.float32], directions: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
     """Return each cluster's mean (its centre if it is empty) and size, and each row's squared distance."""
-    scorer = _Scorer.of(centers)
+    scorer = Scorer.of(centers, directions)
     squared = np.empty(len(X), np.float32)
 
     def of_chunk(chunk: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -301,7 +186,7 @@ def _pass(
 
     # float32 within a chunk, float64 over chunks: a million rows add up without loss.
     sums = np.zeros((len(centers), X.shape[1] + 1))
-    for chunk, (squared_of_chunk, sums_of_chunk) in _in_chunks(len(X), of_chunk):
+    for chunk, (squared_of_chunk, sums_of_chunk) in in_chunks(len(X), of_chunk):
         squared[chunk] = squared_of_chunk
         sums += sums_of_chunk
     sizes = sums[:, -1]

@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from exemplar.engine.assignment import assign
 from exemplar.engine.checks import checked_pool
-from exemplar.engine.clusters import Clustering, assign, cluster, default_n_clusters
+from exemplar.engine.clusters import Clustering, cluster, default_n_clusters
 from exemplar.engine.graph import NeighborGraph, build_graph, update_graph
 from exemplar.engine.herding import Herding, bandwidth
 from exemplar.engine.projection import Projection, fit_projection

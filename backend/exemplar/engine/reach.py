@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.extmath import randomized_svd
 
 from exemplar.engine.nearest import (
     NODES_AT_ONCE,
@@ -27,6 +26,7 @@ from exemplar.engine.nearest import (
     nearest_of,
     search_all,
 )
+from exemplar.engine.projection import main_directions
 
 # Reach, and the number of the best by sketch, are set so that either keeps this share of the true neighbours of
 # N_QUERIES nodes; the outcome is measured on N_QUERIES others, and below LEAST_RECALL all is compared after all.
@@ -73,7 +73,7 @@ def _sketches(nodes: Vectors, n_directions: int, random_state: int) -> _Sketches
     rng = np.random.default_rng(random_state)
     some = nodes.X[nodes.rows[rng.choice(len(nodes), min(N_FITTED, len(nodes)), replace=False)]]
     origin = np.median(some, axis=0)
-    directions = _main_directions(some - origin, n_directions) if n_directions < nodes.X.shape[1] else None
+    directions = main_directions(some - origin, n_directions) if n_directions < nodes.X.shape[1] else None
 
     n_along = nodes.X.shape[1] if directions is None else n_directions
     sketches = _Sketches(np.empty((len(nodes), n_along), np.float32), np.empty(len(nodes), np.float32))
@@ -87,18 +87,6 @@ def _sketches(nodes: Vectors, n_directions: int, random_state: int) -> _Sketches
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(sketch, chunks(len(nodes), TILE)))
     return sketches
-
-
-def _main_directions(differences: NDArray[np.float32], n_directions: int) -> NDArray[np.float32]:
-    """Return principal axes of differences of length 1 each, lest a few wild ones decide; of shape (n_features, n).
-
-    References
-    ----------
-    Visuri, Koivunen & Oja (2000), "Sign and rank covariance matrices".
-    """
-    lengths = np.linalg.norm(differences, axis=1, keepdims=True)
-    signs = np.divide(differences, lengths, out=np.zeros_like(differences), where=lengths > 0)
-    return np.ascontiguousarray(randomized_svd(signs, n_directions, n_iter=2, random_state=0)[2].T)
 
 
 @dataclass(frozen=True)
