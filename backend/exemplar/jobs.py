@@ -191,7 +191,7 @@ def work(settings: Settings, dry_run: bool, configure_logging: Callable[[str], N
     """Be the worker process: until the parent dies, however it dies."""
     configure_logging(settings.log_level)
     parent = os.getppid()
-    # Annotators and /predict come first: 5 took a third longer for what they wait for while all processors were busy.
+    # Annotators and /predict come first: at 5, all processors being busy, what they wait for took a third longer.
     os.nice(15)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     Worker(settings, dry_run=dry_run).run(lambda: True)

@@ -73,9 +73,11 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
     def note(self, event: str, data: Mapping[str, Any]) -> list[ProjectStore]:
         """Take in a webhook: a hint that something changed, never data. Costs one byte on disk.
 
-        Without a payload no project is named, so all may have changed.
+        Without a payload no project is named, so all may have changed. A project that has disconnected us may be
+        among them: nobody looks at its numbers.
         """
-        stores = self.known(data)
+        project_id = _project_id(data)
+        stores = list(self.home.introduced("*" if project_id is None else f"{project_id}.*"))
         if not stores:
             self.home.note_stranger()
         for store in stores:

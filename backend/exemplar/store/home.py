@@ -1,7 +1,10 @@
 """MODEL_DIR: the folders of all projects, by Label Studio's address and the project's full name."""
 
+import os
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,11 +53,17 @@ class Home:
 
     def stores(self, key: str = "*") -> Iterator[ProjectStore]:
         """Yield the stores of the projects that are connected; of all, or those whose name fits a pattern."""
-        for path in sorted(self.folder.glob(f"*/{key}/connection.json")):
-            store = ProjectStore(path.parent)
+        for store in self.introduced(key):
             connection = store.connection()
             if connection is not None and not connection.closed:
                 yield store
+
+    def introduced(self, key: str = "*") -> Iterator[ProjectStore]:
+        """Yield the stores of the projects that ever were connected, with no look into a file: a Submit waits."""
+        for host in _entries(self.folder):
+            for entry in _entries(host):
+                if fnmatchcase(entry.name, key) and Path(entry, "connection.json").exists():
+                    yield ProjectStore(Path(entry))
 
     def find(self, key: str) -> ProjectStore:
         """Return the project of that full name; the one introduced last, should two hosts have it.
@@ -72,3 +81,11 @@ class Home:
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""
         return list(self.stores(f"{project_id}.*"))
+
+
+def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
