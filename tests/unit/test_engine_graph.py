@@ -406,6 +406,14 @@ def test_of_a_wide_pool_only_the_best_by_sketch_are_compared_in_full(
 
 
 @pytest.mark.usefixtures("any_pool_is_large")
+@pytest.mark.parametrize("apart", [1e3, 1e5])
+def test_groups_so_far_apart_that_sketches_are_rounded_off_lose_no_neighbours(apart: float) -> None:
+    X, groups = embeddings(2000)
+    X[:, 0] += np.float32(apart) * groups
+    assert recall(build_graph(X, groups), X) > 0.95
+
+
+@pytest.mark.usefixtures("any_pool_is_large")
 def test_where_sketches_say_little_whole_vectors_are_shortlisted(monkeypatch: pytest.MonkeyPatch) -> None:
     """In no direction do the members of a group differ more than in another."""
     X, groups = make_blobs(2000, 120, centers=10, center_box=(-20, 20), random_state=0)

@@ -39,9 +39,9 @@ WORTHWHILE_SHARE = 0.25
 MOST_CLUSTERS_PER_ROOT = 16
 
 # Sketches are along so many main directions of the pool; or along all, where those would leave more than so many
-# to compare in full.
+# to compare in full. Where all directions leave more than MOST_SHORTLISTED, float32 does not tell tasks apart.
 N_DIRECTIONS = 48
-MOST_IN_FULL = 32
+MOST_IN_FULL, MOST_SHORTLISTED = 32, 256
 N_FITTED = 2048
 # A search holds which of its nodes reach which cell.
 REACHED_AT_ONCE = 2**26
@@ -203,7 +203,7 @@ def search_in_reach(
             break
     cells = _cells(sketches, cluster_ids)
     reach, share = _reach(cells, drawn[learnt], true[learnt])
-    if share > WORTHWHILE_SHARE:
+    if share > WORTHWHILE_SHARE or n_best > MOST_SHORTLISTED:
         return None
     size = min(NODES_AT_ONCE, max(REACHED_AT_ONCE // len(cells.norms), 1))
     lists = in_parallel(lambda chunk: _nearest(nodes, cells, chunk, k, reach, n_best), len(nodes), size)
@@ -213,7 +213,7 @@ def search_in_reach(
 
 
 def _n_best(sketches: _Sketches, queries: NDArray[np.int32], true: NDArray[np.int32]) -> int:
-    """Return how many of the best by sketch hold AIMED_RECALL of the true neighbours."""
+    """Return how many of the best by sketch hold AIMED_RECALL of the true neighbours: as many as these, or more."""
     before = np.empty(true.shape, np.intp)
     for chunk in chunks(len(queries), 10):
         D = -2 * sketches.along[queries[chunk]] @ sketches.along.T
@@ -222,7 +222,8 @@ def _n_best(sketches: _Sketches, queries: NDArray[np.int32], true: NDArray[np.in
         for place, row, neighbors in zip(range(chunk.start, chunk.stop), D, true[chunk], strict=True):
             near = np.sort(row[row <= row[neighbors].max()])
             before[place] = np.searchsorted(near, row[neighbors])
-    return 1 + int(np.quantile(before, AIMED_RECALL, method="higher"))
+    n_before = int(np.quantile(before, AIMED_RECALL, method="higher"))
+    return max(1 + n_before, int(true.shape[1]))
 
 
 def _reach(cells: _Cells, queries: NDArray[np.int32], true: NDArray[np.int32]) -> tuple[np.float32, float]:
