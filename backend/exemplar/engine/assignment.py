@@ -26,14 +26,12 @@ CHUNK = 2048
 
 # Bounds may be along so many directions; how many, some rows tell. Besides products, a row takes the time of so
 # many multiplications to sift a centre, and for each feature of a centre that is left: these wait for memory.
-N_DIRECTIONS = (32, 64)
+N_DIRECTIONS, N_TRIED = (32, 64), 256
+TO_SIFT, TO_COMPARE = 20, 40
 # Of fewer rows a product takes no longer than to find directions.
 LEAST_BOUNDED = 30_000
-N_TRIED = 256
-TO_SIFT, TO_COMPARE = 20, 40
 # float32 sums of some hundred products are right to this share of their terms' size.
 ROUNDING = np.float32(1e-5)
-
 
 Assigned = tuple[NDArray[np.int32], NDArray[np.float32]]
 

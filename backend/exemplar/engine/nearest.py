@@ -8,7 +8,7 @@ tiles nor on threads.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ THREADS = 2
 # approach to probabilistic rounding error analysis"); so many roots are far beyond what is seen.
 ROUNDING = 16 * float(np.finfo(np.float32).eps) / 2
 
+Result = TypeVar("Result")
 Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
@@ -99,9 +100,9 @@ class Shortlists:
     def shortened(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Drop the nodes that are none of the k nearest any more; return queries and nodes, nearest first."""
         queries, nodes, squared = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
-        order = np.argsort(sort_keys(queries, squared))
+        order = np.argsort(_sort_keys(queries, squared))
         queries, nodes, squared = queries[order], nodes[order], squared[order]
-        kth = ranks(queries) == self.k - 1
+        kth = _ranks(queries) == self.k - 1
         self.kth[queries[kth]] = np.minimum(self.kth[queries[kth]], squared[kth])
         keep = squared <= self.bounds(slice(None))[queries]
         self._found = [(queries[keep], nodes[keep], squared[keep])]
@@ -180,9 +181,9 @@ def nearest_of(
     ``of`` has the query of each candidate; among equally near ones the one of the lower row comes first.
     """
     far = _distances(nodes, queries, of, candidates)
-    keys = sort_keys(of, far)
+    keys = _sort_keys(of, far)
     order = _sorted_by(keys, nodes.rows[candidates])
-    places = ranks(of[order])
+    places = _ranks(of[order])
     best = places < k
     order, place = order[best], (of[order[best]], places[best])
     neighbors = np.full((len(queries), k), -1, np.int32)
@@ -210,10 +211,10 @@ def _middle(Q: NDArray[np.float32]) -> NDArray[np.float32]:
     return middle
 
 
-def ranks(groups: NDArray[np.int32]) -> NDArray[np.intp]:
+def _ranks(groups: NDArray[np.int32]) -> NDArray[np.intp]:
     """Return the place of each element in its group; the groups are sorted.
 
-    >>> ranks(np.int32([2, 2, 5]))
+    >>> _ranks(np.int32([2, 2, 5]))
     array([0, 1, 0])
     """
     at = np.arange(len(groups))
@@ -221,7 +222,7 @@ def ranks(groups: NDArray[np.int32]) -> NDArray[np.intp]:
     return at - np.maximum.accumulate(np.where(first, at, 0))
 
 
-def sort_keys(groups: NDArray[np.int32], distances: NDArray[np.float32]) -> NDArray[np.uint64]:
+def _sort_keys(groups: NDArray[np.int32], distances: NDArray[np.float32]) -> NDArray[np.uint64]:
     """Return integers in the order of group, then distance: from 0 up, floats are in the order of their bits."""
     keys: NDArray[np.uint64] = groups.astype(np.uint64) << np.uint64(32) | distances.view(np.uint32)
     return keys
@@ -253,13 +254,14 @@ def _equal_chunks(n: int, most: int) -> list[slice]:
 
 def in_parallel(search: Callable[[slice], Lists], n: int, most: int) -> Lists:
     """Return the lists of n queries, searched by as many threads as pay while BLAS keeps to one each."""
-    neighbors, distances = zip(*_in_threads(search, _equal_chunks(n, most)), strict=True)
+    neighbors, distances = zip(*in_threads(search, _equal_chunks(n, most)), strict=True)
     return np.concatenate(neighbors), np.concatenate(distances)
 
 
-def _in_threads(search: Callable[[slice], Lists], parts: list[slice]) -> list[Lists]:
+def in_threads(work: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
+    """Return what ``work`` makes of each part, in order."""
     with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(search, parts))
+        return list(threads.map(work, parts))
 
 
 def search_all(nodes: Vectors, queries: Vectors, itself: NDArray[np.int32], k: int) -> Lists:
@@ -286,7 +288,7 @@ def search_all(nodes: Vectors, queries: Vectors, itself: NDArray[np.int32], k: i
         return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
     if len(queries) <= QUERIES_AT_ONCE:
         # To fetch the nodes takes as long as to compare so few with them: each thread has its own.
-        return merged(nodes, _in_threads(search_part, _equal_chunks(len(nodes), len(nodes))), k)
+        return merged(nodes, in_threads(search_part, _equal_chunks(len(nodes), len(nodes))), k)
     return in_parallel(search, len(queries), QUERIES_AT_ONCE)
 
 

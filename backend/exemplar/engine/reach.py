@@ -6,7 +6,6 @@ full. How far is in reach, and how many are the best, is learnt from exact queri
 others: where sketches or clusters say little it takes longer, but finds no less.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 from exemplar.engine.nearest import (
     NODES_AT_ONCE,
     QUERIES_AT_ONCE,
-    THREADS,
     TILE,
     Lists,
     Shortlists,
     Vectors,
     chunks,
     in_parallel,
+    in_threads,
     nearest_of,
     search_all,
 )
@@ -84,8 +83,7 @@ def _sketches(nodes: Vectors, n_directions: int, random_state: int) -> _Sketches
         sketches.along[part] = Q if directions is None else Q @ directions
         np.einsum("ij,ij->i", Q, Q, out=sketches.norms[part])
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(sketch, chunks(len(nodes), TILE)))
+    in_threads(sketch, chunks(len(nodes), TILE))
     return sketches
 
 
