@@ -18,7 +18,7 @@ from exemplar.jobs import run_once
 from exemplar.project.context import open_project
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
-from exemplar.store.home import Home
+from exemplar.store.home import FULL_NAME, Home
 from exemplar.store.project_store import Connection, ProjectStore
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         Without a payload no project is named, so all may have changed. A project that has disconnected us may be
         among them: nobody looks at its numbers.
         """
-        project_id = _project_id(data)
-        stores = list(self.home.introduced("*" if project_id is None else f"{project_id}.*"))
+        stores = list(self.home.introduced(_named(data)))
         if not stores:
             self.home.note_stranger()
         for store in stores:
@@ -88,8 +87,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
 
     def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:
         """Return the projects that an event speaks of, as far as they are known here."""
-        project_id = _project_id(data)
-        return list(self.home.stores()) if project_id is None else self.home.with_id(project_id)
+        return list(self.home.stores(_named(data)))
 
     def fit(self, tasks: Sequence[Json] = (), workdir: str | None = None, **kwargs: Any) -> Json:
         """Refresh the project that an event names, here and now; what label-studio-ml's job process calls."""
@@ -137,14 +135,16 @@ def project_key(project: Mapping[str, Any]) -> str:
     return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
 
 
-def _project_id(data: Mapping[str, Any]) -> int | None:
-    """Return the id of the project that an event speaks of, or None if it has no payload."""
+def _named(data: Mapping[str, Any]) -> str:
+    """Return which full names an event speaks of, as a pattern; any, if it has neither payload nor address."""
     project = data.get("project")
     if isinstance(project, dict):
         project = project.get("id")
     if project is None:
-        return None
+        return "*"
+    if isinstance(project, str) and FULL_NAME.fullmatch(project):
+        return project
     try:
-        return int(project)
+        return f"{int(project)}.*"
     except (TypeError, ValueError) as error:
         raise InputError(f"project={project!r}: expected a project of Label Studio with its id") from error

@@ -78,6 +78,26 @@ def test_a_settled_projects_webhook_marks_that_project_alone(flow: Flow) -> None
     assert flow.store(other).number("webhooks") == before_other
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "marked"),
+    [
+        ("1", 201, (1, 0)),
+        ("", 201, (1, 1)),  # it names none: all may have changed
+        ("1.1", 201, (0, 0)),  # of another time than ours
+        ("../1", 422, (0, 0)),
+        ("*", 422, (0, 0)),
+    ],
+)
+def test_the_address_of_a_webhook_names_its_project(
+    flow: Flow, name: str, status: int, marked: tuple[int, int]
+) -> None:
+    stores = [flow.store(flow.project(n_tasks=2)) for _ in marked]
+    before = [store.number("webhooks") for store in stores]
+    answer = flow.call("POST", f"/webhook?project={name}", {"action": "ANNOTATION_CREATED"})
+    assert answer.status_code == status, answer.text
+    assert [store.number("webhooks") for store in stores] == [n + m for n, m in zip(before, marked, strict=True)]
+
+
 def test_an_event_of_an_unknown_project_is_answered_201(flow: Flow) -> None:
     for event in EVENTS:
         assert flow.call("POST", "/webhook", recorded(event)).status_code == 201

@@ -440,6 +440,8 @@ def test_a_webhook_means_all_projects_of_its_id_and_no_others(tmp_path: Path) ->
     for url, key in [("http://one", "1.2"), ("http://two", "1.5"), ("http://one", "11.2"), ("http://one", "2.1")]:
         registered(home, url, key, at=100)
     assert sorted(store.folder.name for store in home.with_id(1)) == ["1.2", "1.5"]
+    assert [store.folder.name for store in home.introduced("1.5")] == ["1.5"]
+    assert list(home.introduced("1.9")) == []
 
 
 def test_strangers_are_counted_even_without_a_folder(tmp_path: Path) -> None:

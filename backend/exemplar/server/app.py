@@ -135,7 +135,7 @@ def _add_protocol_routes(app: FastAPI, model: ExemplarModel) -> None:
     @app.post("/train", status_code=201, dependencies=guarded)
     def train(body: messages.TrainRequest) -> messages.WebhookResponse:
         """Order a full refresh, as START_TRAINING does; Label Studio before 1.4.1 asks this way."""
-        job = _order_training(model, {"project": body.project.partition(".")[0]})
+        job = _order_training(model, {"project": body.project})
         return messages.WebhookResponse(status="ordered", job=job)
 
     @app.post("/job_status", dependencies=guarded)

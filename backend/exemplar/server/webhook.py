@@ -31,7 +31,7 @@ def read_event(body: bytes, query: Mapping[str, str]) -> tuple[str, dict[str, An
     if not isinstance(event, dict) or not isinstance(event.get("action"), str):
         raise InputError("The body has no action: expected a webhook of Label Studio, {'action': …}")
     if "project" in query:
-        event = {"project": query["project"].partition(".")[0], **event}
+        event = {"project": query["project"], **event}
     return event["action"], event
 
 

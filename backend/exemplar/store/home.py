@@ -11,7 +11,8 @@ from urllib.parse import quote
 from exemplar.errors import UnknownProjectError
 from exemplar.store.project_store import Connection, ProjectStore
 
-_KEY = re.compile(r"\d+\.\d+")
+# Label Studio's full name of a project, `<id>.<created>`.
+FULL_NAME = re.compile(r"\d+\.\d+")
 
 
 class Home:
@@ -27,7 +28,7 @@ class Home:
         self.folder = folder
 
     def store(self, url: str, key: str) -> ProjectStore:
-        if not _KEY.fullmatch(key):  # it becomes a path
+        if not FULL_NAME.fullmatch(key):  # it becomes a path
             raise UnknownProjectError(key)
         host = quote(url.partition("://")[2] or url, safe="")
         if not host.strip("."):  # `.` and `..` are folders already
@@ -61,9 +62,9 @@ class Home:
     def introduced(self, key: str = "*") -> Iterator[ProjectStore]:
         """Yield the stores of the projects that ever were connected, with no look into a file: a Submit waits."""
         for host in _entries(self.folder):
-            for entry in _entries(host):
-                if fnmatchcase(entry.name, key) and Path(entry, "connection.json").exists():
-                    yield ProjectStore(Path(entry))
+            for folder in _folders(host, key):
+                if Path(folder, "connection.json").exists():
+                    yield ProjectStore(folder)
 
     def find(self, key: str) -> ProjectStore:
         """Return the project of that full name; the one introduced last, should two hosts have it.
@@ -73,7 +74,7 @@ class Home:
         UnknownProjectError
             If there is none.
         """
-        found = list(self.stores(key)) if _KEY.fullmatch(key) else []
+        found = list(self.stores(key)) if FULL_NAME.fullmatch(key) else []
         if not found:
             raise UnknownProjectError(key)
         return max(found, key=lambda store: store.raised_at("introduced"))
@@ -81,6 +82,13 @@ class Home:
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""
         return list(self.stores(f"{project_id}.*"))
+
+
+def _folders(host: os.DirEntry[str], key: str) -> list[Path]:
+    """Return the folders of a host's projects by that name or pattern; a full name needs no look at the others."""
+    if FULL_NAME.fullmatch(key):
+        return [Path(host, key)]
+    return [Path(entry) for entry in _entries(host) if fnmatchcase(entry.name, key)]
 
 
 def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
