@@ -11,29 +11,24 @@ import csv
 import gzip
 import json
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 from data import FOLDER, is_there
 from machine import describe
-from submit import backend, ready
+from running import Json, running
 
 from exemplar.demo import label_studio
-from exemplar.demo.processes import free_port
 from exemplar.model import project_key
 from exemplar.project.reconcile import TOLERANCE, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 
-REPOSITORY = Path(__file__).parent.parent
 IMPORTED_AT_ONCE = 2000
-Json = dict[str, Any]
 
 
 def main() -> None:
@@ -44,37 +39,24 @@ def main() -> None:
     given = options.parse_args()
     if not is_there("banking77"):
         return
-    venv = REPOSITORY / ".demo" / "venv"
-    label_studio.install(venv)
-    with tempfile.TemporaryDirectory(prefix="exemplar-benchmark-") as folder:
-        log = Path(folder) / "label-studio.log"
-        with (
-            label_studio.running(venv, Path(folder) / "data", port=free_port(8480), log_path=log) as studio,
-            httpx.Client(
-                base_url=studio.url, headers={"Authorization": f"Token {studio.token}"}, timeout=600
-            ) as api,
-            backend(studio, Path(folder)) as url,
-        ):
-            project, truth = make_project(api, given.tasks)
-            api.post("/api/ml", json={"project": project["id"], "url": url, "title": "E"}).raise_for_status()
-            started = time.monotonic()
-            store = ready(Path(folder) / "models")
-            print(f"first batch queued after {time.monotonic() - started:.0f} s", flush=True)
-            while store.status().doing or (store.facts() and store.facts().n_tasks < given.tasks):
-                time.sleep(0.5)
-            print(f"whole pool read after {time.monotonic() - started:.0f} s", flush=True)
-            rows = Rows(store, Path(folder) / "data" / "label_studio.sqlite3")
-            print(describe("label-studio-ml", "scikit-learn"))
-            print(f"Label Studio {label_studio.VERSION} on SQLite, {given.tasks} texts; seconds since a Submit")
-            run = partial(
-                measure, api, httpx.Client(base_url=url, timeout=60), rows, project, truth, think=given.think
-            )
-            # Rows that are not there yet cannot follow.
-            tell("before the pool's rows are imported", run(submits=given.submits // 3, moved_too=False))
-            while store.status().pending_rows or store.status().doing:
-                time.sleep(0.5)
-            print(f"all rows are there after {time.monotonic() - started:.0f} s", flush=True)
-            tell("afterwards", run(submits=given.submits))
+    with running() as it, httpx.Client(base_url=it.url, timeout=60) as ours:
+        project, truth = make_project(it.api, given.tasks)
+        started = time.monotonic()
+        store = it.connect(project)
+        print(f"first batch queued after {time.monotonic() - started:.0f} s", flush=True)
+        while store.status().doing or (store.facts() and store.facts().n_tasks < given.tasks):
+            time.sleep(0.5)
+        print(f"whole pool read after {time.monotonic() - started:.0f} s", flush=True)
+        print(describe("label-studio-ml", "scikit-learn"))
+        print(f"Label Studio {label_studio.VERSION} on SQLite, {given.tasks} texts; seconds since a Submit")
+        rows = Rows(store, it.database)
+        run = partial(measure, it.api, ours, rows, project, truth, think=given.think)
+        # Rows that are not there yet cannot follow.
+        tell("before the pool's rows are imported", run(submits=given.submits // 3, moved_too=False))
+        while store.status().pending_rows or store.status().doing:
+            time.sleep(0.5)
+        print(f"all rows are there after {time.monotonic() - started:.0f} s", flush=True)
+        tell("afterwards", run(submits=given.submits))
 
 
 def tell(when: str, measured: dict[str, list[float]]) -> None:
