@@ -110,7 +110,7 @@ def make_digits(api: httpx.Client) -> Json:
 
 
 def answer(digit: str) -> list[Json]:
-    """Return what the label stream sends, and our rows hold, for a digit."""
+    """Return the result that the label stream sends for a digit."""
     return [
         {
             "id": "LkCBiYx9dJ",

@@ -54,7 +54,7 @@ def main() -> None:
 
 @contextmanager
 def bare_listener() -> Iterator[str]:
-    """Run what answers a webhook as fast as anything can: a process with one socket that reads nothing twice."""
+    """Run what answers a webhook as fast as anything can: a process that only accepts, reads and sends."""
     listener = socket.create_server((LOOPBACK, 0))
     process = multiprocessing.get_context("fork").Process(target=_answer_at_once, args=(listener,), daemon=True)
     process.start()
