@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from exemplar.context import open_project
 from exemplar.errors import CredentialsError, ExemplarError, LabelStudioDownError
 from exemplar.labelstudio.client import Client
-from exemplar.project.context import open_project
 from exemplar.project.reconcile import Ledger, generation_number
 from exemplar.project.refresh import Outcome, refresh
 from exemplar.settings import Settings

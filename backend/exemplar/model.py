@@ -13,9 +13,9 @@ from typing import Any
 
 from label_studio_ml.model import LabelStudioMLBase
 
+from exemplar.context import open_project
 from exemplar.errors import InputError, UnknownProjectError
 from exemplar.jobs import run_once
-from exemplar.project.context import open_project
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
 from exemplar.store.home import FULL_NAME, Home

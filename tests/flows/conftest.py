@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from conftest import LABEL_CONFIG
+from exemplar import context
 from exemplar.demo import digits
 from exemplar.jobs import run_once
 from exemplar.labelstudio.client import Client
 from exemplar.model import project_key
-from exemplar.project import context
 from exemplar.project.refresh import Outcome
 from exemplar.server import setup
 from exemplar.server.app import create_app

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from exemplar.context import AT_WORK, Project, considerate
 from exemplar.project import reconcile
-from exemplar.project.context import AT_WORK, Project, considerate
 from exemplar.project.reconcile import AT_WORK_LONGER, LEDGER_LIFE, Ledger
 from exemplar.settings import Settings
 from exemplar.store.project_store import Connection, ProjectStore

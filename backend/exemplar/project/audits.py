@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from exemplar.context import Project
 from exemplar.engine import hash_ranks, is_audit
 from exemplar.labelstudio.tasks import Task
-from exemplar.project.context import Project
 from exemplar.store.project_store import AuditEntry
 from exemplar.store.snapshot import Snapshot
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
 from exemplar.labelstudio.client import Client
-from exemplar.project.context import Project
 from exemplar.project.reconcile import generation_name, generation_number
 
 logger = logging.getLogger(__name__)

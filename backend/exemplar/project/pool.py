@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exemplar.context import Project, considerate
 from exemplar.engine import NEW, Geometry, default_n_clusters, resurvey, survey
 from exemplar.errors import LabelStudioDownError, TaskDataError
 from exemplar.features import images, texts
@@ -16,7 +17,6 @@ from exemplar.features.texts import TextModel, fit_text_model
 from exemplar.labelstudio.files import read_file
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
-from exemplar.project.context import Project, considerate
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

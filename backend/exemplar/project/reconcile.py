@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from exemplar.context import Project, considerate, is_at_work
 from exemplar.labelstudio.client import Client
 from exemplar.labelstudio.label_config import Labeling
-from exemplar.project.context import Project, considerate, is_at_work
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

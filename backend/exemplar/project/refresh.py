@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from exemplar.context import Project, is_at_work
 from exemplar.engine import n_starters
 from exemplar.project.acceptance import acceptance, ask_drawn_first
 from exemplar.project.audits import audit_rows, frozen_rows, write_down
-from exemplar.project.context import Project, is_at_work
 from exemplar.project.honesty import be_honest
 from exemplar.project.learn import learn, read_answers
 from exemplar.project.manage import ensure_webhook, is_managed, make_current, our_backend

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from exemplar.context import Project
 from exemplar.errors import ExemplarError, InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.tasks import Task, read_task
-from exemplar.project.context import Project
 from exemplar.project.learn import classify
 from exemplar.project.pool import task_vectors
 from exemplar.project.reconcile import RETIRED, Row, generation_name

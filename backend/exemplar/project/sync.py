@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.tasks import Task, read_task
-from exemplar.project.context import Project
 from exemplar.store.snapshot import Snapshot
 
 # Rows may be committed later than others with a newer time: the end of the last reading is read again.
