@@ -58,7 +58,7 @@ def disconnect(
     project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
 ) -> None:
     """Take back all that Exemplar put into a project: its rows, webhook and connection; restore the sampling."""
-    from exemplar.disconnect import disconnect_project
+    from exemplar.commands.disconnect import disconnect_project
 
     settings = _settings()
     taken = disconnect_project(settings, project)
@@ -73,7 +73,7 @@ def report(
     project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
 ) -> None:
     """Say how right the predictions of a project are, as far as audits tell, and which answers look wrong."""
-    from exemplar.report import report as lines_of
+    from exemplar.commands.report import report as lines_of
 
     for line in lines_of(_settings(), project):
         typer.echo(line)
@@ -96,7 +96,7 @@ def accept(
     The drawn tasks (59 for 95 %, 99 for 97 %, 299 for 99 %) come first in the queue, without a pre-annotation.
     If all are answered as predicted, the frozen predictions agree with annotators as promised.
     """
-    from exemplar.accept import accept as accept_project
+    from exemplar.commands.accept import accept as accept_project
 
     said = accept_project(
         _settings(), project, promise=promise / 100, min_confidence=min_confidence, again=again, save=save

@@ -22,7 +22,7 @@ from e2e.annotators import (
     wait_until_ready,
     wait_until_settled,
 )
-from exemplar.accept import accept
+from exemplar.commands.accept import accept
 from exemplar.demo import digits
 from exemplar.demo.label_studio import LabelStudio
 from exemplar.demo.processes import free_port

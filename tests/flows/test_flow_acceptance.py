@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exemplar.accept import accept
+from exemplar.commands.accept import accept
+from exemplar.commands.report import report
 from exemplar.errors import InputError, UnknownProjectError
-from exemplar.report import report
 from flows.conftest import Flow, MakeFlow, said, truth
 from flows.fake_state import Json
 

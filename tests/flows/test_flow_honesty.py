@@ -1,6 +1,6 @@
 """Audits from the queue to the report, with the default method."""
 
-from exemplar.report import report
+from exemplar.commands.report import report
 from flows.conftest import Flow, MakeFlow, said, truth
 from flows.fake_state import Json
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exemplar.disconnect import disconnect_project
+from exemplar.commands.disconnect import disconnect_project
 from exemplar.errors import UnknownProjectError
 from exemplar.jobs import Worker, introduce, run_once
 from exemplar.project.manage import SECRET_HEADER

@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
+from exemplar.commands.report import accept_sentence
 from exemplar.engine import sample_size
 from exemplar.errors import InputError, UnknownProjectError
 from exemplar.project.acceptance import acceptance, accepted_labels, examine, freeze
-from exemplar.report import accept_sentence
 from exemplar.settings import Settings
 from exemplar.store.accept_set import AcceptSet
 from exemplar.store.home import Home
