@@ -24,7 +24,7 @@ from running import Json, running
 
 from exemplar.demo import label_studio
 from exemplar.model import project_key
-from exemplar.project.reconcile import TOLERANCE, generation_name
+from exemplar.rows import TOLERANCE, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 

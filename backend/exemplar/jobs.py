@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from exemplar.context import open_project
 from exemplar.errors import CredentialsError, ExemplarError, LabelStudioDownError
 from exemplar.labelstudio.client import Client
-from exemplar.project.reconcile import Ledger, generation_number
 from exemplar.project.refresh import Outcome, refresh
+from exemplar.rows import Ledger, generation_number
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore

@@ -12,9 +12,8 @@ from conftest import LABEL_CONFIG
 from exemplar.demo import digits
 from exemplar.errors import LabelStudioError
 from exemplar.labelstudio.client import Client
-from exemplar.project import reconcile, refresh
-from exemplar.project.reconcile import Ledger
 from exemplar.project.sync import OVERLAP
+from exemplar.rows import TOLERANCE, Ledger, reconciliation, writing
 from flows.conftest import N_CLUSTERS, N_TASKS, Flow, said, truth
 from flows.fake_label_studio import choices
 from flows.fake_state import Json
@@ -392,7 +391,7 @@ def test_switched_off_pre_annotations_are_spoken_of(flow: Flow, caplog: pytest.L
 def test_annotations_interrupt_a_bulk_import_and_it_goes_on_where_it_was(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "BULK", 20)
+    monkeypatch.setattr(writing, "BULK", 20)
     project = flow.project(150)
     flow.settle(project)
     imported: list[int] = []
@@ -426,15 +425,15 @@ def test_annotations_interrupt_a_bulk_import_and_it_goes_on_where_it_was(
     rows = flow.rows(project)
     assert sorted(rows) == sorted(final.task_ids.tolist())
     assert {id_: rows[id_]["score"] for id_ in rows} == pytest.approx(
-        {id_: float(final.scores[final.row(id_)]) for id_ in rows}, abs=reconcile.TOLERANCE
+        {id_: float(final.scores[final.row(id_)]) for id_ in rows}, abs=TOLERANCE
     )
 
 
 def test_a_big_import_waits_until_nobody_is_at_work_or_it_is_worth_while(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "SMALL_IMPORT", 50)
-    monkeypatch.setattr(reconcile, "WORTH_IMPORTING", 5)
+    monkeypatch.setattr(writing, "SMALL_IMPORT", 50)
+    monkeypatch.setattr(writing, "WORTH_IMPORTING", 5)
     resting, working = flow.project(100), flow.project(100)
     for project in (resting, working):
         flow.settle(project)
@@ -452,10 +451,10 @@ def test_a_big_import_waits_until_nobody_is_at_work_or_it_is_worth_while(
 def test_a_new_generation_takes_the_place_of_the_old_one_only_when_it_is_whole(
     flow: Flow, labelled: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "BULK", 5)
-    monkeypatch.setattr(refresh, "TOO_MANY_PATCHES", -1)
-    monkeypatch.setattr(refresh, "NEW_GENERATION_EVERY", 0.0)
-    monkeypatch.setattr(refresh, "_patching_cannot_follow", lambda *args: seen == [])
+    monkeypatch.setattr(writing, "BULK", 5)
+    monkeypatch.setattr(reconciliation, "TOO_MANY_PATCHES", -1)
+    monkeypatch.setattr(reconciliation, "NEW_GENERATION_EVERY", 0.0)
+    monkeypatch.setattr(reconciliation, "_patching_cannot_follow", lambda *args: seen == [])
     seen: list[str] = []
     import_predictions = Client.import_predictions
 

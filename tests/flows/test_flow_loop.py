@@ -3,7 +3,7 @@
 import pytest
 
 from exemplar.demo import digits
-from exemplar.project.reconcile import TOLERANCE
+from exemplar.rows import TOLERANCE
 from flows.conftest import BATCH, N_CLUSTERS, N_TASKS, Flow, by_size_and_centre, said, truth
 
 

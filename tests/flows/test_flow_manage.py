@@ -13,7 +13,7 @@ import pytest
 from exemplar.commands.disconnect import disconnect_project
 from exemplar.errors import UnknownProjectError
 from exemplar.jobs import Worker, introduce, run_once
-from exemplar.project.manage import SECRET_HEADER
+from exemplar.rows import SECRET_HEADER
 from exemplar.settings import Secret
 from exemplar.store.home import Home
 from flows.conftest import N_TASKS, Flow, MakeFlow, truth

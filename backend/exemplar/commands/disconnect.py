@@ -4,7 +4,7 @@ import shutil
 
 from exemplar.errors import CredentialsError
 from exemplar.labelstudio.client import Client
-from exemplar.project.manage import Disconnected, disconnect
+from exemplar.rows import Disconnected, disconnect
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 

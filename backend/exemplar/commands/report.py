@@ -5,7 +5,7 @@ from typing import Any
 
 from exemplar.engine import MIN_AUDITS
 from exemplar.errors import UnknownProjectError
-from exemplar.project.reconcile import generation_name
+from exemplar.rows import generation_name
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 from exemplar.store.snapshot import Facts

@@ -13,7 +13,7 @@ from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.learn import classify
 from exemplar.project.pool import task_vectors
-from exemplar.project.reconcile import RETIRED, Row, generation_name
+from exemplar.rows import RETIRED, Row, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 

@@ -17,7 +17,7 @@ from exemplar import __version__
 from exemplar.errors import ExemplarError, InputError
 from exemplar.labelstudio.label_config import read_label_config
 from exemplar.model import START_TRAINING, ExemplarModel
-from exemplar.project.reconcile import generation_name
+from exemplar.rows import generation_name
 from exemplar.server import messages
 from exemplar.server.auth import guard, guard_webhook
 from exemplar.server.metrics import ProjectMetrics

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from exemplar.project.manage import SECRET_HEADER
+from exemplar.rows import SECRET_HEADER
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 

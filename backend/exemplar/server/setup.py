@@ -8,7 +8,7 @@ from typing import Any
 from exemplar.errors import CredentialsError, InputError, LabelStudioError
 from exemplar.labelstudio.client import Client
 from exemplar.labelstudio.label_config import read_label_config
-from exemplar.project.reconcile import RETIRED, generation_name
+from exemplar.rows import RETIRED, generation_name
 from exemplar.server.messages import SetupRequest
 from exemplar.settings import Settings, address, for_project
 from exemplar.store.home import Home

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
 from exemplar.labelstudio.client import Client
-from exemplar.project.reconcile import generation_name, generation_number
+from exemplar.rows.generation import generation_name, generation_number
 
 logger = logging.getLogger(__name__)
 

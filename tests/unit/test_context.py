@@ -8,8 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from exemplar.context import AT_WORK, Project, considerate
-from exemplar.project import reconcile
-from exemplar.project.reconcile import AT_WORK_LONGER, LEDGER_LIFE, Ledger
+from exemplar.rows.ledger import AT_WORK_LONGER, LEDGER_LIFE, LISTING_SHARE, Ledger
 from exemplar.settings import Settings
 from exemplar.store.project_store import Connection, ProjectStore
 
@@ -80,5 +79,5 @@ def test_rows_are_listed_when_annotators_pause_but_not_never(monkeypatch: pytest
     clock.at += LEDGER_LIFE * (AT_WORK_LONGER - 1)
     assert ledger.is_stale(at_work=True)
     ledger.fill([], seconds=10)
-    clock.at += reconcile.LISTING_SHARE * 10 - 1
+    clock.at += LISTING_SHARE * 10 - 1
     assert not ledger.is_stale(at_work=False)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exemplar.labelstudio.label_config import Labeling
-from exemplar.project.reconcile import Plan, Row, generation_name, generation_number, plan
+from exemplar.rows.generation import generation_name, generation_number
+from exemplar.rows.plan import Plan, Row, plan
 
 LABELING = Labeling("animal", "img", "picture", "image", ("cat", "dog", "cow"))
 CAT, DOG = 0, 1

@@ -1,0 +1,154 @@
+"""A new snapshot: the pool, what its answers tell, and what is to be said of that."""
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from exemplar.context import Project
+from exemplar.engine import Columns
+from exemplar.project.acceptance import acceptance, ask_drawn_first
+from exemplar.project.audits import audit_rows, frozen_rows
+from exemplar.project.honesty import Honesty, be_honest
+from exemplar.project.learn import Answers, Learned, learn, read_answers
+from exemplar.project.pool import Pool, build_pool, features_identity
+from exemplar.project.sync import Held
+from exemplar.rows import generation_name, generation_number, highest_generation
+from exemplar.settings import PER_PROJECT
+from exemplar.store.snapshot import Facts, Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
+    return (
+        held.tasks != before.tasks
+        or held.labeling != before.facts.labeling
+        or settings_that_matter(project) != before.facts.settings
+        or features_identity(held.labeling) != before.facts.features
+        or project.store.accept_attempt() != (before.facts.honesty["acceptance"] or {"attempt": 0})["attempt"]
+    )
+
+
+def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew: bool = False) -> Snapshot | None:
+    """Learn from what Label Studio holds; ``anew`` forgets the clusters. None if no task is readable."""
+    anew = anew or (before is not None and _starts_anew(project, held, before))
+    pool = build_pool(project, held.labeling, held.tasks, before, anew=anew)
+    if pool is None:
+        return None
+    project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
+    answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
+    accept_set = project.store.accept_set()
+    accepting = acceptance(accept_set, pool.tasks, held.labeling)
+    learned = learn(
+        pool.geometry,
+        answers,
+        project.settings,
+        audits=audit_rows(project, pool.tasks),
+        frozen=frozen_rows(log, pool.tasks),
+        columns=_columns(pool, before),
+    )
+    learned = ask_drawn_first(learned, accept_set, accepting, pool.tasks)
+    generation = _generation(project, held, before)
+    checkpoints = before.checkpoints if before is not None else ()
+    honesty = be_honest(
+        pool.tasks,
+        pool.geometry,
+        answers,
+        learned,
+        log,
+        checkpoints,
+        generation=generation_name(generation),
+        accepting=accepting,
+    )
+    facts = _facts(project, held, pool, answers, learned, before, generation=generation, said=honesty.said)
+    return _snapshot(facts, held, pool, learned, honesty)
+
+
+def _columns(pool: Pool, before: Snapshot | None) -> Columns | None:
+    """Return the answers' columns that are known already; they are of one graph."""
+    return before.columns if before is not None and pool.geometry is before.geometry else None
+
+
+def _facts(
+    project: Project,
+    held: Held,
+    pool: Pool,
+    answers: Answers,
+    learned: Learned,
+    before: Snapshot | None,
+    *,
+    generation: int,
+    said: dict[str, Any],
+) -> Facts:
+    return Facts(
+        number=project.store.next_number(),
+        made_at=time.time(),
+        generation=generation,
+        generation_since=_since(generation, before),
+        labeling=held.labeling,
+        settings=settings_that_matter(project),
+        n_clustered=pool.n_clustered,
+        features=pool.features,
+        unreadable=pool.unreadable,
+        n_tasks=len(held.tasks),
+        n_answered=int(np.count_nonzero(answers.y >= 0)),
+        n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
+        temperature=learned.inference.temperature,
+        averaged_at=learned.inference.averaged_at,
+        honesty=said,
+    )
+
+
+def _snapshot(facts: Facts, held: Held, pool: Pool, learned: Learned, honesty: Honesty) -> Snapshot:
+    return Snapshot(
+        facts=facts,
+        tasks=held.tasks,
+        task_ids=np.array([task.id for task in pool.tasks], np.int64),
+        geometry=pool.geometry,
+        distributions=learned.inference.distributions,
+        columns=learned.inference.columns,
+        classifier=learned.classifier,
+        text_model=pool.text_model,
+        choices=learned.choices,
+        scores=learned.scores,
+        blind=learned.blind,
+        checkpoints=honesty.checkpoints,
+    )
+
+
+def settings_that_matter(project: Project) -> dict[str, Any]:
+    """Return the settings that a snapshot depends on."""
+    return {name: getattr(project.settings, name) for name in PER_PROJECT}
+
+
+def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:
+    if held.labeling != before.facts.labeling:
+        logger.info(
+            "%s: the label config has changed; learning starts anew with %s on %s",
+            project,
+            held.labeling.control,
+            ", ".join(held.labeling.classes),
+        )
+    return (
+        features_identity(held.labeling) != before.facts.features
+        or project.settings.n_clusters != before.facts.settings["n_clusters"]
+    )
+
+
+def _since(generation: int, before: Snapshot | None) -> float:
+    same = before is not None and before.facts.generation == generation
+    return before.facts.generation_since if before is not None and same else time.time()
+
+
+def _generation(project: Project, held: Held, before: Snapshot | None) -> int:
+    """Return the generation that the rows stand under: the one that is there, or the next one."""
+    if before is not None and before.facts.labeling == held.labeling:
+        return before.facts.generation
+    highest = highest_generation(project)
+    if before is not None:
+        # Rows of another label config cannot be patched into this one under an annotator's eyes.
+        return 1 + max(highest, before.facts.generation)
+    # Nothing is known here (a new project, or MODEL_DIR was deleted): take up the rows that are there.
+    return generation_number(held.facts["model_version"]) or highest or 1

@@ -1,0 +1,138 @@
+"""The writes between the rows that should be there and those that are, what annotators see next first."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from exemplar.context import Project, considerate, is_at_work
+from exemplar.labelstudio.client import Client
+from exemplar.rows.generation import RETIRED, generation_name
+from exemplar.rows.ledger import Ledger
+from exemplar.rows.plan import SOON, Patch, Plan, Row
+from exemplar.store.snapshot import Snapshot
+
+# Up to here rows are created one by one; a bulk import makes Label Studio recount all tasks of the project.
+FEW = 5
+# So many threads create them: Label Studio takes no more at a time.
+WRITERS = 4
+# A bulk import is one request of at most so many rows. For each, Label Studio counts every row of the project anew:
+# few requests are quicker than many. Meanwhile it is slow to answer annotators.
+BULK = 10_000
+# So an import of more rows than these waits until nobody is at work, or so many answers make it worth while.
+SMALL_IMPORT = 2000
+WORTH_IMPORTING = 20
+# So many patches of a pass are urgent.
+URGENT = 20
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Left:
+    """How many rows a pass left to be created and patched."""
+
+    create: int
+    patch: int
+
+    @property
+    def n(self) -> int:
+        return self.create + self.patch
+
+
+def apply(
+    project: Project,
+    snapshot: Snapshot,
+    steps: Plan,
+    ledger: Ledger,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Left:
+    """Write a plan, what annotators see next first; return what is left because something newer came up."""
+    if steps.n_writes:
+        project.store.note(doing=f"writing {steps.n_writes} rows", pending_rows=steps.n_writes)
+    queue, others = _to_create(project, snapshot, steps.create)
+    soon = [row for row in queue if row["score"] <= SOON]
+    _create(project, soon, ledger)
+    n_urgent = _patch(project, snapshot, steps.patch[:URGENT], ledger, interrupted, urgent=True)
+    _create(project, queue[len(soon) :], ledger)
+    n_imported = _import(project, snapshot, others, ledger, interrupted)
+    n_patched = n_urgent + _patch(project, snapshot, steps.patch[URGENT:], ledger, interrupted)
+    for prediction_id in steps.retire:
+        project.client.patch_prediction(prediction_id, model_version=generation_name(RETIRED))
+        ledger.forget()
+    left = Left(create=len(others) - n_imported + ledger.n_under_way, patch=len(steps.patch) - n_patched)
+    project.store.note(pending_rows=left.n)
+    return left
+
+
+def _patch(
+    project: Project,
+    snapshot: Snapshot,
+    patches: list[Patch],
+    ledger: Ledger,
+    interrupted: Callable[[], bool],
+    *,
+    urgent: bool = False,
+) -> int:
+    """Patch rows until something newer comes up; return how many."""
+    for n_done, patch in enumerate(patches):
+        # One patch a pass at least, however fast annotations come in.
+        if interrupted() and not (urgent and n_done == 0):
+            return n_done
+        values = {"result": snapshot.facts.labeling.result(patch.row.choice), "score": patch.row.score}
+        with considerate(project, interrupted=interrupted, urgent=urgent):
+            project.client.patch_prediction(patch.prediction_id, **values)
+        ledger.note(patch.prediction_id, **values)
+        if n_done % 20 == 0:
+            project.store.note(pending_rows=len(patches) - n_done)
+    return len(patches)
+
+
+def _to_create(project: Project, snapshot: Snapshot, rows: dict[int, Row]) -> tuple[list[Json], list[Json]]:
+    """Return the rows to create one by one, and those to import in bulk, as Label Studio takes them.
+
+    The bulk import drops rows with a score below zero, without an error (seen in 1.23.2): the queue is created one
+    by one, and first.
+    """
+    labeling, version = snapshot.facts.labeling, generation_name(snapshot.facts.generation)
+    predictions: list[Json] = [
+        {"task": id_, "result": labeling.result(row.choice), "score": row.score, "model_version": version}
+        for id_, row in rows.items()
+    ]
+    queue = [prediction for prediction in predictions if prediction["score"] < 0]
+    others = [prediction for prediction in predictions if prediction["score"] >= 0]
+    return (queue + others, []) if len(others) <= FEW else (queue, others)
+
+
+def _create(project: Project, rows: list[Json], ledger: Ledger) -> None:
+    if rows:
+        project.store.note(doing=f"queueing {len(rows)} tasks")
+        with ThreadPoolExecutor(WRITERS) as writers:
+            created = writers.map(lambda row: project.client.create_prediction(row | {"project": project.id}), rows)
+            for prediction in created:
+                ledger.add(prediction)
+        ledger.look_again()
+
+
+def _import(
+    project: Project, snapshot: Snapshot, rows: list[Json], ledger: Ledger, interrupted: Callable[[], bool]
+) -> int:
+    """Import rows until something newer comes up or an import is under way; return how many."""
+    start = 0
+    while start < len(rows) and ledger.settle() and not (start and interrupted()):
+        if len(rows) > SMALL_IMPORT and snapshot.facts.n_answered < WORTH_IMPORTING and is_at_work(project):
+            return start
+        project.store.note(doing=f"importing {len(rows) - start} rows", pending_rows=len(rows) - start)
+        ledger.import_(rows[start : start + BULK], partial(_import_rows, project.client.another(), project.id))
+        start = min(start + BULK, len(rows))
+    if start == len(rows) and ledger.has_imported and ledger.settle():
+        ledger.forget()
+    return start
+
+
+def _import_rows(client: Client, project_id: int, rows: list[Json]) -> None:
+    try:
+        client.import_predictions(project_id, rows)
+    finally:
+        client.close()
