@@ -1,0 +1,123 @@
+"""The routes that Label Studio 1.23.2 knows of a model, each doing its real work in milliseconds."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+
+from exemplar.errors import InputError
+from exemplar.labelstudio.label_config import read_label_config
+from exemplar.model import START_TRAINING, ExemplarModel
+from exemplar.server import messages
+from exemplar.server.auth import guard, guard_webhook
+from exemplar.server.setup import introduce_project, served_version
+from exemplar.server.webhook import NOTED, read_event
+
+# Start Training makes everything anew: pressed again within so many seconds, it is the same order.
+ORDER_EVERY = 10.0
+
+router = APIRouter()
+GUARDED = [Depends(guard)]
+
+
+async def model_of(request: Request) -> ExemplarModel:
+    """Return the model that the app serves."""
+    model: ExemplarModel = request.app.state.model
+    return model
+
+
+Model = Annotated[ExemplarModel, Depends(model_of)]
+
+
+@router.post("/setup", dependencies=GUARDED)
+def setup(body: messages.SetupRequest, request: Request, model: Model) -> messages.SetupResponse:
+    """Take note of a project; the first refresh starts in the background."""
+    seen_as = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
+    store = introduce_project(model.home, model.settings, body, seen_as)
+    return messages.SetupResponse(model_version=served_version(store))
+
+
+@router.post("/predict", dependencies=GUARDED)
+def predict(body: messages.PredictRequest, model: Model) -> messages.PredictResponse:
+    """Answer exactly one prediction a task."""
+    answers = model.predict(body.tasks, project=body.project, label_config=body.label_config)
+    return messages.PredictResponse.model_validate({"results": answers})
+
+
+def _body(message: type[messages.Message]) -> dict[str, Any]:
+    schema = {"application/json": {"schema": message.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": schema}}
+
+
+# WebhookFirst answers most of them; no dependencies and no models on the way of the others, only in the docs.
+@router.post(
+    "/webhook",
+    status_code=201,
+    response_model=messages.WebhookResponse,
+    openapi_extra=_body(messages.WebhookRequest),
+)
+async def webhook(request: Request) -> Response:
+    """Note that something changed.
+
+    A webhook without payload names its project in the address: ``?project=<id>.<created>``.
+    """
+    model: ExemplarModel = request.app.state.model
+    knows_password = await guard_webhook(request)
+    action, event = read_event(await request.body(), request.query_params)
+    if action != START_TRAINING:
+        model.note(action, event)
+        return Response(NOTED, 201, media_type="application/json")
+    if not knows_password:
+        raise HTTPException(403, "START_TRAINING needs the password, not a webhook's secret")
+    ordered = messages.WebhookResponse(status="ordered", job=_order_training(model, event))
+    return Response(ordered.model_dump_json(), 201, media_type="application/json")
+
+
+@router.post("/train", status_code=201, dependencies=GUARDED)
+def train(body: messages.TrainRequest, model: Model) -> messages.WebhookResponse:
+    """Order a full refresh, as START_TRAINING does; Label Studio before 1.4.1 asks this way."""
+    job = _order_training(model, {"project": body.project})
+    return messages.WebhookResponse(status="ordered", job=job)
+
+
+def _order_training(model: ExemplarModel, event: dict[str, Any]) -> str | None:
+    """Raise the project's order number, unless that was done a moment ago; return the job's name."""
+    stores = model.known(event)
+    for store in stores:
+        if time.time() - store.raised_at("orders") >= ORDER_EVERY:
+            model.note(START_TRAINING, event)
+    return f"{stores[0].folder.name}:{stores[0].number('orders')}" if stores else None
+
+
+@router.post("/job_status", dependencies=GUARDED)
+def job_status(body: messages.JobRequest, model: Model) -> messages.JobResponse:
+    """Tell how far an ordered full refresh is."""
+    key, _, number = body.job.rpartition(":")
+    if not number.isdigit():
+        raise InputError(f"job={body.job!r}: expected <project>:<number>, as Start Training answered")
+    store = model.home.find(key)
+    if store.done().orders >= int(number):
+        return messages.JobResponse(job_status="finished")
+    now = store.status()
+    if now.problem:
+        return messages.JobResponse(job_status="failed", error=now.problem)
+    return messages.JobResponse(job_status="started" if now.doing else "queued")
+
+
+@router.post("/validate", dependencies=GUARDED)
+def validate(body: messages.ValidateRequest) -> messages.ValidateResponse:
+    """Say what there is to classify in a label config."""
+    labeling = read_label_config(body.config)
+    return messages.ValidateResponse(control=labeling.control, classes=list(labeling.classes))
+
+
+@router.post("/delete", dependencies=GUARDED)
+def delete(body: messages.DeleteRequest) -> messages.NotSupported:
+    """Decline: what this backend keeps is a cache, and taking back rows is a command of its own."""
+    return messages.NotSupported(detail="`exemplar disconnect PROJECT` takes back all that is ours")
+
+
+@router.post("/duplicate_model", dependencies=GUARDED)
+def duplicate_model() -> messages.NotSupported:
+    """Decline: a copied project learns from its own annotations as soon as it is connected."""
+    return messages.NotSupported(detail="each project learns on its own; connect the copy")
