@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from exemplar.errors import SettingError, UnknownProjectError
 from exemplar.labelstudio.client import Client
 from exemplar.settings import Settings, for_project
-from exemplar.store.project_store import Connection, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection
 
 # While annotators are at work (one annotated something within so many seconds), each request of a long series is
 # followed by a pause of so many times its own duration, so that their Submits feel little of it. What they will see

@@ -19,7 +19,8 @@ from exemplar.jobs import run_once
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
 from exemplar.store.home import FULL_NAME, Home
-from exemplar.store.project_store import Connection, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection
 
 logger = logging.getLogger(__name__)
 

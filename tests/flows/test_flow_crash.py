@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from exemplar.errors import LabelStudioError
-from exemplar.store import project_store
+from exemplar.store import files
 from flows.conftest import Flow, MakeFlow
 from flows.fake_label_studio import Faults
 from flows.fake_state import Json
@@ -78,7 +78,7 @@ def test_interrupted_at_any_write_the_rows_become_the_same(flow: Flow, fault: st
 def test_killed_at_any_file_that_it_writes_the_rows_become_the_same(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, undisturbed = project_store._write_atomically, story(flow, flow.run)
+    write, undisturbed = files.write_atomically, story(flow, flow.run)
 
     def killed_run(project: Json, n: int) -> None:
         left = [n]
@@ -90,7 +90,7 @@ def test_killed_at_any_file_that_it_writes_the_rows_become_the_same(
             write(*args)
 
         with monkeypatch.context() as patched:
-            patched.setattr(project_store, "_write_atomically", dying_write)
+            patched.setattr(files, "write_atomically", dying_write)
             with suppress(Killed):
                 flow.run(project)
 

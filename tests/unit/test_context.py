@@ -10,7 +10,8 @@ import pytest
 from exemplar.context import AT_WORK, Project, considerate
 from exemplar.rows.ledger import AT_WORK_LONGER, LEDGER_LIFE, LISTING_SHARE, Ledger
 from exemplar.settings import Settings
-from exemplar.store.project_store import Connection, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection
 
 TOOK = 0.05
 

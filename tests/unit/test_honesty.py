@@ -10,7 +10,7 @@ from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, learn
 from exemplar.settings import Settings
-from exemplar.store.project_store import AuditEntry
+from exemplar.store.audit_log import AuditEntry
 
 # Three groups in the plane, of 60 tasks each.
 TRUTH = np.repeat([0, 1, 2], 60)

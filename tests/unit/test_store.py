@@ -20,9 +20,12 @@ from exemplar.features.texts import fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.arrays import GEOMETRY, arrays_of
+from exemplar.store.audit_log import AuditEntry
 from exemplar.store.home import Home
-from exemplar.store.project_store import KEPT_SNAPSHOTS, AuditEntry, Connection, Done, ProjectStore, Status
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection, Done, Status
 from exemplar.store.snapshot import Facts, Snapshot
+from exemplar.store.snapshot_folder import KEPT_SNAPSHOTS
 
 LABELING = Labeling("animal", "txt", "review", "text", ("cat", "dög"))
 TEXTS = ["a cat and a cat", "a cat", "two dogs", "dogs bark"]

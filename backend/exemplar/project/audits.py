@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from exemplar.context import Project
 from exemplar.engine import hash_ranks, is_audit
 from exemplar.labelstudio.tasks import Task
-from exemplar.store.project_store import AuditEntry
+from exemplar.store.audit_log import AuditEntry
 from exemplar.store.snapshot import Snapshot
 
 # Tasks seldom come and go, and to hash a million takes seconds.

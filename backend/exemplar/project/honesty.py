@@ -27,7 +27,7 @@ from exemplar.engine import (
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.audits import FROZEN, SEEN
 from exemplar.project.learn import Answers, Learned
-from exemplar.store.project_store import AuditEntry
+from exemplar.store.audit_log import AuditEntry
 
 # So many doubtful answers are named, and so many checkpoints kept.
 N_SUSPECTS = 20

@@ -17,7 +17,8 @@ from exemplar.project.audits import write_down
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
 from exemplar.rows import Ledger, highest_generation, is_managed, reconcile
-from exemplar.store.project_store import Done, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Done
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

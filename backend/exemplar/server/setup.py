@@ -12,7 +12,8 @@ from exemplar.rows import RETIRED, generation_name
 from exemplar.server.messages import SetupRequest
 from exemplar.settings import Settings, address, for_project
 from exemplar.store.home import Home
-from exemplar.store.project_store import Connection, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection
 
 # The credentials are tried in every so many seconds at most: /setup comes before every /predict.
 TRY_EVERY = 30.0

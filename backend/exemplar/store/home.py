@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from exemplar.errors import UnknownProjectError
-from exemplar.store.project_store import Connection, ProjectStore
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.records import Connection
 
 # Label Studio's full name of a project, `<id>.<created>`.
 FULL_NAME = re.compile(r"\d+\.\d+")

@@ -1,0 +1,54 @@
+"""The small files of a project: who it is, how far it is, what is being done for it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How Label Studio and we reach each other for one project.
+
+    ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
+    under which Label Studio reaches us; ``before`` the project's settings as they were before we changed
+    them; ``managed`` is set once we have; ``closed`` when the project has disconnected us.
+    """
+
+    key: str
+    url: str
+    access_token: str = ""
+    seen_as: str = ""
+    extra_params: dict[str, Any] = field(default_factory=dict)
+    webhook_secret: str = ""
+    before: dict[str, Any] | None = None
+    managed: bool = False
+    closed: bool = False
+
+    @property
+    def project_id(self) -> int:
+        return int(self.key.partition(".")[0])
+
+    @property
+    def created(self) -> int:
+        return int(self.key.partition(".")[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """How far we are: dirty numbers that are taken in, the newest change that the sync has read (an ISO
+    time, as Label Studio wrote it), and the snapshot that all rows in Label Studio follow.
+    """
+
+    webhooks: int = 0
+    orders: int = 0
+    cursor: str = ""
+    reconciled: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What the worker is doing for a project (``doing``), or what went wrong last (``problem``)."""
+
+    state: str = "starting"
+    doing: str | None = None
+    problem: str | None = None
+    pending_rows: int = 0
