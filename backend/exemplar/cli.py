@@ -26,7 +26,7 @@ def serve(
         bool, typer.Option("--dry-run", help="Read everything, write nothing; log what would be written.")
     ] = False,
 ) -> None:
-    """Run the ML backend that Label Studio connects to. Settings come from the environment: see the README."""
+    """Run the ML backend that Label Studio connects to. Settings come from the environment (docs/settings.md)."""
     from exemplar.server.serve import serve as run_server
 
     run_server(_settings(host=host, port=port), dry_run=dry_run)

@@ -18,6 +18,9 @@ from exemplar.settings import PER_PROJECT, Settings
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCS = "\n".join(page.read_text() for page in PAGES)
+SETTINGS = (REPOSITORY / "docs" / "settings.md").read_text()
 DOCKERFILE = (REPOSITORY / "backend" / "Dockerfile").read_text()
 
 
@@ -28,8 +31,8 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.metadata["env"])
-def test_every_setting_stands_in_the_readme_as_it_is(setting: Any) -> None:
-    row = next((line for line in README.splitlines() if line.startswith(f"| `{setting.metadata['env']}`")), None)
+def test_every_setting_stands_in_the_docs_as_it_is(setting: Any) -> None:
+    row = next((line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.metadata['env']}`")), None)
     assert row is not None
     assert setting.metadata["about"] in row
     assert ("¹" in row) == (setting.name in PER_PROJECT)
@@ -38,16 +41,16 @@ def test_every_setting_stands_in_the_readme_as_it_is(setting: Any) -> None:
 
 
 @pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
-def test_every_command_stands_in_the_readme_and_has_help(command: str) -> None:
-    assert f"exemplar {command}" in README
+def test_every_command_stands_in_the_docs_and_has_help(command: str) -> None:
+    assert f"exemplar {command}" in DOCS
     help_ = CliRunner().invoke(app, [command, "--help"])
     assert help_.exit_code == 0
     assert command in help_.output
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
+def test_every_make_target_of_the_docs_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    targets = set(re.findall(r"`?make ([a-z]+)", README))
+    targets = set(re.findall(r"(?:^ *|`)make ([a-z]+)", DOCS, re.MULTILINE))
     assert {"demo", "test", "install", "check", "lock"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -57,10 +60,32 @@ def test_the_changelog_has_this_version() -> None:
     assert f"## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
-def test_readme_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if not target.startswith("http"):
-            assert (REPOSITORY / target).exists(), target
+def test_the_readme_is_read_in_three_minutes() -> None:
+    assert len(README.splitlines()) < 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_images_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        led_to = (page.parent / path).resolve() if path else page
+        assert led_to.exists(), target
+        if anchor:
+            assert anchor in _anchors(led_to.read_text()), target
+
+
+def _anchors(markdown: str) -> set[str]:
+    """Return the names that GitHub gives to headings; code blocks have none."""
+    text = re.sub(r"^ *```.*?^ *```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    for page in PAGES[1:]:
+        assert f"](docs/{page.name}" in README, page.name
 
 
 def test_the_label_config_can_be_classified() -> None:
