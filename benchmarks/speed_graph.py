@@ -18,7 +18,7 @@ from stopwatch import interleaved
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
-from exemplar.engine.graph import NEW, build_graph, neighbors_outside, update_graph
+from exemplar.engine.neighbors import NEW, build_graph, neighbors_outside, update_graph
 
 K, N_QUERIES = 10, 500
 

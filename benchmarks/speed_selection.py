@@ -20,8 +20,8 @@ from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
-from exemplar.engine.graph import build_graph
 from exemplar.engine.herding import Herding, bandwidth, margin_uncertainty
+from exemplar.engine.neighbors import build_graph
 from exemplar.engine.selection import representatives
 from exemplar.engine.strategies import random_order
 from exemplar.engine.typicality import typiclust

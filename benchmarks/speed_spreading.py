@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clusters import cluster
 from exemplar.engine.columns import empty_columns
-from exemplar.engine.graph import build_graph
+from exemplar.engine.neighbors import build_graph
 from exemplar.engine.push import Pusher
 from exemplar.engine.spreading import ALPHA, spread
 

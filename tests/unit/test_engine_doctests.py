@@ -11,7 +11,7 @@ import pytest
 from exemplar import engine
 
 MODULES = [
-    importlib.import_module(f"exemplar.engine.{found.name}") for found in pkgutil.iter_modules(engine.__path__)
+    importlib.import_module(found.name) for found in pkgutil.walk_packages(engine.__path__, "exemplar.engine.")
 ]
 
 

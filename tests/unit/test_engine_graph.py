@@ -9,9 +9,16 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.neighbors import NearestNeighbors
 
-from exemplar.engine import graph as module
-from exemplar.engine import nearest, reach
-from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
+from exemplar.engine.neighbors import (
+    NEW,
+    NeighborGraph,
+    build_graph,
+    nearest,
+    neighbors_outside,
+    reach,
+    update_graph,
+)
+from exemplar.engine.neighbors import graph as module
 from exemplar.errors import InputError
 
 # Whole numbers: their distances are exact, and ties and duplicates plenty.

@@ -24,8 +24,8 @@ from exemplar.engine.columns import Columns, empty_columns, leave_one_out
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import Geometry, resurvey, survey
-from exemplar.engine.graph import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.engine.inference import Inference, infer
+from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate

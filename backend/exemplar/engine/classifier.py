@@ -12,7 +12,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.geometry import Geometry
-from exemplar.engine.graph import neighbors_outside
+from exemplar.engine.neighbors import neighbors_outside
 from exemplar.errors import InputError
 
 # A task outside the pool asks fewer neighbours than the graph links: they need not hold it together.

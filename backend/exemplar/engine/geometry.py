@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from exemplar.engine.assignment import assign
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.clusters import Clustering, cluster, default_n_clusters
-from exemplar.engine.graph import NeighborGraph, build_graph, update_graph
 from exemplar.engine.herding import Herding, bandwidth
+from exemplar.engine.neighbors import NeighborGraph, build_graph, update_graph
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.push import Pusher
 from exemplar.engine.spreading import Spreader

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.nearest import (
+from exemplar.engine.neighbors.nearest import (
     NODES_AT_ONCE,
     QUERIES_AT_ONCE,
     TILE,

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
-from exemplar.engine.nearest import (
+from exemplar.engine.neighbors.nearest import (
     NODES_AT_ONCE,
     PAIRS_AT_ONCE,
     Candidates,
@@ -25,7 +25,7 @@ from exemplar.engine.nearest import (
     merged,
     search_all,
 )
-from exemplar.engine.reach import search_in_reach
+from exemplar.engine.neighbors.reach import search_in_reach
 from exemplar.errors import InputError
 
 NEW = -1
