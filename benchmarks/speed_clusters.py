@@ -21,7 +21,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine import assign, assignment, cluster
+from exemplar.engine.clustering import assign, assignment, cluster
 
 N_TASKS, N_FEATURES, N_CLUSTERS = 100_000, 384, 500
 

@@ -17,7 +17,7 @@ from pynndescent import NNDescent
 from stopwatch import interleaved
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine.clusters import cluster
+from exemplar.engine.clustering import cluster
 from exemplar.engine.neighbors import NEW, build_graph, neighbors_outside, update_graph
 
 K, N_QUERIES = 10, 500

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine.clusters import cluster
+from exemplar.engine.clustering import cluster
 from exemplar.engine.herding import Herding, bandwidth, margin_uncertainty
 from exemplar.engine.neighbors import build_graph
 from exemplar.engine.selection import representatives

@@ -19,7 +19,7 @@ from sklearn.semi_supervised import LabelSpreading
 from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
-from exemplar.engine.clusters import cluster
+from exemplar.engine.clustering import cluster
 from exemplar.engine.columns import empty_columns
 from exemplar.engine.neighbors import build_graph
 from exemplar.engine.push import Pusher

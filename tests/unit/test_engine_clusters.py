@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from exemplar.engine import assign, assignment, cluster, clusters, default_n_clusters
+from exemplar.engine.clustering import assign, assignment, cluster, default_n_clusters, kmeans
 from exemplar.errors import InputError
 
 # Whole numbers: their distances are exact, so that a property fails for a reason and not for a rounding.
@@ -175,12 +175,12 @@ def test_distances_are_exact_to_float32_in_tight_and_in_loose_clusters() -> None
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any pool is a large one, and its sample a small one."""
-    monkeypatch.setattr(clusters, "FULL_KMEANS_UP_TO", 0)
+    monkeypatch.setattr(kmeans, "FULL_KMEANS_UP_TO", 0)
     monkeypatch.setattr(assignment, "CHUNK", 7)
-    monkeypatch.setattr(clusters, "SAMPLE_PER_CLUSTER", 4)
-    monkeypatch.setattr(clusters, "SEEDING_PER_CLUSTER", 2)
-    monkeypatch.setattr(clusters, "MIN_SAMPLE", 4)
-    monkeypatch.setattr(clusters, "MIN_SEEDING", 2)
+    monkeypatch.setattr(kmeans, "SAMPLE_PER_CLUSTER", 4)
+    monkeypatch.setattr(kmeans, "SEEDING_PER_CLUSTER", 2)
+    monkeypatch.setattr(kmeans, "MIN_SAMPLE", 4)
+    monkeypatch.setattr(kmeans, "MIN_SEEDING", 2)
 
 
 SAME_FIXTURE = [HealthCheck.function_scoped_fixture]
@@ -209,7 +209,7 @@ def test_large_pools_are_cut_the_same_way_each_time(X: np.ndarray, n_clusters: i
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = np.random.default_rng(0).standard_normal((clusters.FULL_KMEANS_UP_TO + 1, 5), np.float32)
+    X = np.random.default_rng(0).standard_normal((kmeans.FULL_KMEANS_UP_TO + 1, 5), np.float32)
     found = []
     for n_threads in (1, 2, 3):
         monkeypatch.setattr(assignment, "N_THREADS", n_threads)
@@ -218,7 +218,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_large_pools_are_cut_as_tightly_as_scikit_learn_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "FULL_KMEANS_UP_TO", 0)
+    monkeypatch.setattr(kmeans, "FULL_KMEANS_UP_TO", 0)
     X = load_digits().data.astype(np.float32)
     ours = [np.square(cluster(X, n_clusters=50, random_state=seed).distances).sum() for seed in range(3)]
     theirs = [KMeans(50, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(3)]
@@ -246,7 +246,7 @@ def test_rare_tasks_among_copies_of_one_are_found_though_no_sample_holds_them() 
 
 
 def test_copies_of_one_task_are_one_cluster_in_a_large_pool_too() -> None:
-    X = np.full((clusters.FULL_KMEANS_UP_TO + 1, 3), 0.1, np.float32)
+    X = np.full((kmeans.FULL_KMEANS_UP_TO + 1, 3), 0.1, np.float32)
     X[::2, 0], X[1::2, 0] = 0.0, -0.0
     found = cluster(X, n_clusters=7)
     assert found.centers.tolist() == X[:1].tolist()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from exemplar.engine import typicality
-from exemplar.engine.clusters import cluster
+from exemplar.engine.clustering import cluster
 from exemplar.engine.typicality import typiclust
 from exemplar.errors import InputError
 

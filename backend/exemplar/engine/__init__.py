@@ -5,7 +5,6 @@ settings. All of it is usable from a notebook.
 """
 
 from exemplar.engine.acceptance import PROMISES, AcceptTest, draw, judge, sample_size
-from exemplar.engine.assignment import assign
 from exemplar.engine.audits import (
     MIN_AUDITS,
     AccuracyEstimate,
@@ -19,7 +18,7 @@ from exemplar.engine.audits import (
 )
 from exemplar.engine.calibration import calibrated, fit_temperature, reliability, typical_mass
 from exemplar.engine.classifier import LinearClassifier, fit_classifier, fit_self_training, neighbor_proba
-from exemplar.engine.clusters import Clustering, cluster, default_n_clusters
+from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
 from exemplar.engine.columns import Columns, empty_columns, leave_one_out
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine.classifier import fit_classifier
-from exemplar.engine.clusters import cluster
+from exemplar.engine.clustering import cluster
 from exemplar.engine.propagation import cluster_shares
 from exemplar.engine.selection import representatives
 

@@ -6,9 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.assignment import assign
 from exemplar.engine.checks import checked_pool
-from exemplar.engine.clusters import Clustering, cluster, default_n_clusters
+from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
 from exemplar.engine.herding import Herding, bandwidth
 from exemplar.engine.neighbors import NeighborGraph, build_graph, update_graph
 from exemplar.engine.projection import Projection, fit_projection

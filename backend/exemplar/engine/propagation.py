@@ -9,10 +9,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 
-from exemplar.engine.assignment import assign
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.calibration import typical_mass
-from exemplar.engine.clusters import Clustering
+from exemplar.engine.clustering import Clustering, assign
 from exemplar.engine.columns import Columns, empty_columns, gp_weights
 from exemplar.engine.geometry import Geometry
 from exemplar.engine.spreading import spread

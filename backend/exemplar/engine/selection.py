@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.clusters import Clustering
+from exemplar.engine.clustering import Clustering
 
 
 def representatives(
@@ -39,7 +39,7 @@ def representatives(
 
     Examples
     --------
-    >>> from exemplar.engine.clusters import Clustering
+    >>> from exemplar.engine.clustering import Clustering
     >>> pool = Clustering(np.zeros((2, 1)), np.int32([0, 1, 1]), np.float32([0, 2, 1]))
     >>> none = np.zeros(3, bool)
     >>> representatives(pool, askable=~none, settled=none)

@@ -7,9 +7,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.cluster import KMeans
 
-from exemplar.engine.assignment import CHUNK, Scorer, assign, assign_squared, bounding_directions, in_chunks
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
+from exemplar.engine.clustering.assignment import (
+    CHUNK,
+    Scorer,
+    assign,
+    assign_squared,
+    bounding_directions,
+    in_chunks,
+)
 from exemplar.errors import InputError
 
 # Up to here the best of three runs of scikit-learn takes seconds; it is .3 % tighter than one run of our own.
