@@ -25,7 +25,8 @@ from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import Geometry, resurvey, survey
 from exemplar.engine.inference import Inference, infer
 from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
-from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue
+from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue, prepare_queue
+from exemplar.engine.prepared import prepare_spreading
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate
 from exemplar.engine.push import Pusher
@@ -91,6 +92,8 @@ __all__ = [
     "neighbors_outside",
     "node_shares",
     "plan_queue",
+    "prepare_queue",
+    "prepare_spreading",
     "propagate",
     "reliability",
     "representatives",

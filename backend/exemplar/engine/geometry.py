@@ -8,19 +8,13 @@ from numpy.typing import NDArray
 
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
-from exemplar.engine.herding import Herding, bandwidth
 from exemplar.engine.neighbors import NeighborGraph, build_graph, update_graph
 from exemplar.engine.projection import Projection, fit_projection
-from exemplar.engine.push import Pusher
-from exemplar.engine.spreading import Spreader
-
-# The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
-BUDGET = 50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
-    """A pool's vectors, clusters and neighbour graph.
+    """A pool's vectors, clusters and neighbour graph; one is equal to itself alone, so that others can keep by it.
 
     Attributes
     ----------
@@ -42,45 +36,17 @@ class Geometry:
 
     @property
     def n_tasks(self) -> int:
+        """How many tasks the pool has."""
         return len(self.X)
-
-    def prepare(self, n_clusters: int) -> None:
-        """Derive now what the first answers would wait for; at 20 000 tasks that takes two seconds."""
-        _ = self.coarse(n_clusters), self.outliers, self.spreader, self.pusher, self.herding
 
     def project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return other tasks in the coordinates of Z."""
         return self.projection.transform(X) if self.projection else X
 
-    def coarse(self, n_clusters: int) -> Clustering:
-        """Return the pool in so many clusters, made once."""
-        if n_clusters not in self._coarse:
-            self._coarse[n_clusters] = cluster(self.Z, n_clusters=n_clusters)
-        return self._coarse[n_clusters]
-
-    @cached_property
-    def _coarse(self) -> dict[int, Clustering]:
-        return {}
-
     @cached_property
     def outliers(self) -> NDArray[np.bool_]:
         """Which tasks are far from all others; shape (n_tasks,)."""
         return self.graph.outliers()
-
-    @cached_property
-    def herding(self) -> Herding:
-        """The pool as herding sees it, held because its kernel outlives an answer."""
-        return Herding(self.Z, bandwidth=bandwidth(self.Z, BUDGET))
-
-    @cached_property
-    def spreader(self) -> Spreader:
-        """The graph as answers are spread over it, held because most classes outlive an answer."""
-        return Spreader(self.graph.affinity)
-
-    @cached_property
-    def pusher(self) -> Pusher:
-        """The graph as single answers are pushed over it."""
-        return Pusher(self.graph.affinity)
 
 
 def survey(X: NDArray[np.float32], *, n_clusters: int | None = None, random_state: int = 0) -> Geometry:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from exemplar.engine.calibration import calibrated, fit_temperature, typical_mass
 from exemplar.engine.columns import Columns, empty_columns, gp_leave_one_out, leave_one_out
 from exemplar.engine.geometry import Geometry
+from exemplar.engine.prepared import pusher
 from exemplar.engine.propagation import NOISE, checked_shares, node_shares, propagate, resolved
 
 # How much less an answer counts where its class has more of them. Found on random re-splits of digits, with and
@@ -82,7 +83,7 @@ def infer(
     Y = node_shares(geometry, shares)
     nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
     Y = Y[nodes]
-    columns = (columns or empty_columns()).updated(geometry.pusher, nodes)
+    columns = (columns or empty_columns()).updated(pusher(geometry), nodes)
     scores = propagate(geometry, shares, method=method, percent=percent, columns=columns)
     method = resolved(method, Y.shape[1])
     by_graph = method in ("graph", "gaussian-process")

@@ -5,13 +5,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.geometry import BUDGET, Geometry
-from exemplar.engine.herding import margin_uncertainty
+from exemplar.engine.clustering import Clustering, cluster
+from exemplar.engine.geometry import Geometry
+from exemplar.engine.herding import Herding, bandwidth, margin_uncertainty
+from exemplar.engine.kept import kept_with_it
 from exemplar.engine.selection import representatives
 from exemplar.engine.strategies import random_order
 from exemplar.engine.typicality import typiclust
 from exemplar.errors import InputError
 
+# The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
+BUDGET = 50
 # Found on random re-splits of digits and on MNIST; from 1 to 2 little changes.
 SHARPNESS = 1 / 0.7
 
@@ -89,24 +93,50 @@ def n_starters(n_classes: int) -> int:
     return max(min(n_classes, budget // 2), budget // 4)
 
 
+def prepare_queue(geometry: Geometry, *, n_classes: int) -> None:
+    """Derive now what the first queue would wait for; kept for as long as the geometry lives.
+
+    Examples
+    --------
+    >>> from exemplar.engine.geometry import survey
+    >>> prepare_queue(survey([[0], [1], [9]]), n_classes=2)
+    """
+    _ = geometry.outliers, _coarse(geometry, _n_first(geometry, n_classes)), _prepared(geometry)
+
+
+@kept_with_it
+def _coarse(geometry: Geometry, n_clusters: int) -> Clustering:
+    """Return the pool in a few clusters, each of which has a starter."""
+    return cluster(geometry.Z, n_clusters=n_clusters)
+
+
+@kept_with_it
+def _prepared(geometry: Geometry) -> Herding:
+    """Return the pool as herding sees it, kept because its kernel outlives an answer."""
+    return Herding(geometry.Z, bandwidth=bandwidth(geometry.Z, BUDGET))
+
+
+def _n_first(geometry: Geometry, n_classes: int) -> int:
+    """Return with how many representatives this pool starts: of a tiny one, a few tasks speak for all."""
+    return min(n_starters(n_classes), max(2, geometry.n_tasks // 4))
+
+
 def _herding(
     geometry: Geometry, scores: NDArray[np.float32], labeled: Mask, askable: Mask, n: int, random_state: int
 ) -> Rows:
-    n_classes = scores.shape[1]
-    # Of a tiny pool, a few tasks speak for all.
-    n_first = min(n_starters(n_classes), max(2, geometry.n_tasks // 4))
+    n_first = _n_first(geometry, scores.shape[1])
     missing = n_first - int(np.count_nonzero(labeled))
     starters = np.empty(0, np.intp)
     if missing > 0:
         # A task that is far from all others speaks for none of them.
         open_to = askable & ~geometry.outliers
-        starters = representatives(geometry.coarse(n_first), askable=open_to, settled=labeled, n=min(n, missing))
+        starters = representatives(_coarse(geometry, n_first), askable=open_to, settled=labeled, n=min(n, missing))
     # Uncertainty says nothing while one class is all that has been seen.
     seen = np.count_nonzero(scores[labeled].any(axis=0))
     uncertainty = margin_uncertainty(scores, sharpness=SHARPNESS) if seen >= 2 else None
     started, left = labeled.copy(), askable.copy()
     started[starters], left[starters] = True, False
-    rows = geometry.herding.choose(uncertainty, started, left, n - len(starters))
+    rows = _prepared(geometry).choose(uncertainty, started, left, n - len(starters))
     return np.concatenate([starters, rows])
 
 
@@ -122,7 +152,7 @@ def _representatives(
 STRATEGIES: dict[str, Callable[[Geometry, NDArray[np.float32], Mask, Mask, int, int], Rows]] = {
     "herding": _herding,
     "representatives": _representatives,
-    "max-herding": lambda geometry, scores, labeled, askable, n, random_state: geometry.herding.choose(
+    "max-herding": lambda geometry, scores, labeled, askable, n, random_state: _prepared(geometry).choose(
         None, labeled, askable, n
     ),
     "typiclust": lambda geometry, scores, labeled, askable, n, random_state: typiclust(

@@ -14,6 +14,7 @@ from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clustering import Clustering, assign
 from exemplar.engine.columns import Columns, empty_columns, gp_weights
 from exemplar.engine.geometry import Geometry
+from exemplar.engine.prepared import pusher, spreader
 from exemplar.engine.spreading import spread
 from exemplar.errors import InputError
 
@@ -183,7 +184,7 @@ def node_shares(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.f
 
 def _by_graph(geometry: Geometry, shares: NDArray[np.float32]) -> NDArray[np.float32]:
     Y = node_shares(geometry, shares)
-    return _reached(geometry, Y, geometry.spreader.spread(Y))
+    return _reached(geometry, Y, spreader(geometry).spread(Y))
 
 
 def _by_gaussian_process(
@@ -191,7 +192,7 @@ def _by_gaussian_process(
 ) -> NDArray[np.float32]:
     Y = node_shares(geometry, shares)
     nodes = np.flatnonzero(Y.any(axis=1)).astype(np.int32)
-    columns = (columns or empty_columns()).updated(geometry.pusher, nodes)
+    columns = (columns or empty_columns()).updated(pusher(geometry), nodes)
     weights = np.zeros_like(Y)
     weights[nodes] = gp_weights(columns.among_labeled(), Y[nodes], noise=NOISE)
     # G is linear, and spreading takes no negative shares.

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from exemplar.context import Project
-from exemplar.engine import n_starters
+from exemplar.engine import prepare_queue, prepare_spreading
 from exemplar.project.audits import write_down
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
@@ -79,7 +79,8 @@ def _get_ready(store: ProjectStore) -> None:
     """Derive what learning needs of a new geometry, as later refreshes will read it."""
     current = store.current()
     if current is not None:
-        current.geometry.prepare(n_starters(len(current.facts.labeling.classes)))
+        prepare_spreading(current.geometry)
+        prepare_queue(current.geometry, n_classes=len(current.facts.labeling.classes))
 
 
 def _ids(tasks: Held | Snapshot) -> list[tuple[int, str]]:
