@@ -32,7 +32,7 @@ from exemplar.engine import (
 )
 from exemplar.engine.acceptance import PROMISES, draw, judge, sample_size
 from exemplar.engine.audits import AccuracyEstimate, estimate_accuracy, hash_ranks
-from exemplar.engine.calibration import reliability, typical_mass
+from exemplar.engine.propagation import reliability, typical_mass
 from exemplar.engine.suspects import suspicion
 
 N_POOLS = 10

@@ -20,10 +20,8 @@ from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clustering import cluster
-from exemplar.engine.columns import empty_columns
 from exemplar.engine.neighbors import build_graph
-from exemplar.engine.push import Pusher
-from exemplar.engine.spreading import ALPHA, spread
+from exemplar.engine.propagation import ALPHA, Pusher, empty_columns, spread
 
 K, N_CLASSES, N_LABELED = 10, 10, 500
 

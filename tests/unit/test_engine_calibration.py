@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from exemplar.engine.calibration import (
+from exemplar.engine.propagation.calibration import (
     USUAL_TEMPERATURE,
     calibrated,
     fit_temperature,

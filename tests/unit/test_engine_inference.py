@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exemplar.engine import Geometry, infer, propagate, survey
-from exemplar.engine.inference import class_weights
-from exemplar.engine.propagation import resolved
+from exemplar.engine.propagation.inference import class_weights
+from exemplar.engine.propagation.methods import resolved
 from exemplar.errors import InputError
 
 RNG = np.random.default_rng(0)

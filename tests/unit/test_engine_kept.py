@@ -17,7 +17,7 @@ from exemplar.engine import (
 )
 from exemplar.engine.kept import kept_with_it
 from exemplar.engine.planning import _coarse, _prepared
-from exemplar.engine.prepared import pusher, spreader
+from exemplar.engine.propagation.prepared import pusher, spreader
 
 N_CLASSES = 3
 
@@ -68,7 +68,9 @@ def test_a_derivation_that_failed_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("derived", [spreader, pusher, _prepared, lambda geometry: _coarse(geometry, 7)])
-def test_answers_find_what_was_derived_for_the_ones_before(derived: Callable[[Geometry], object], geometry: Geometry) -> None:
+def test_answers_find_what_was_derived_for_the_ones_before(
+    derived: Callable[[Geometry], object], geometry: Geometry
+) -> None:
     before = derived(geometry)
     answered(geometry)
     assert derived(geometry) is before
@@ -78,7 +80,8 @@ def test_answers_find_what_was_derived_for_the_ones_before(derived: Callable[[Ge
 def test_after_preparing_no_answer_derives_anything(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_spreading(geometry)
     prepare_queue(geometry, n_classes=N_CLASSES)
-    for name in ("prepared.Spreader", "prepared.Pusher", "planning.Herding", "planning.cluster"):
+    spreading = ("propagation.prepared.Spreader", "propagation.prepared.Pusher")
+    for name in (*spreading, "planning.Herding", "planning.cluster"):
         monkeypatch.setattr(f"exemplar.engine.{name}", lambda *args, **options: 1 / 0)
     monkeypatch.setattr("exemplar.engine.neighbors.NeighborGraph.outliers", lambda graph: 1 / 0)
     answered(geometry)

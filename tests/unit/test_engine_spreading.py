@@ -9,10 +9,10 @@ from scipy import sparse
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.semi_supervised import LabelSpreading
 
-from exemplar.engine import push, spreading
-from exemplar.engine.columns import Columns, empty_columns, gp_leave_one_out, gp_weights, leave_one_out
-from exemplar.engine.push import Pusher, column
-from exemplar.engine.spreading import ALPHA, Spreader, spread
+from exemplar.engine.propagation import push, spreading
+from exemplar.engine.propagation.columns import Columns, empty_columns, gp_leave_one_out, gp_weights, leave_one_out
+from exemplar.engine.propagation.push import Pusher, column
+from exemplar.engine.propagation.spreading import ALPHA, Spreader, spread
 from exemplar.errors import InputError
 
 

@@ -16,22 +16,38 @@ from exemplar.engine.audits import (
     is_audit,
     leave_one_out_rate,
 )
-from exemplar.engine.calibration import calibrated, fit_temperature, reliability, typical_mass
-from exemplar.engine.classifier import LinearClassifier, fit_classifier, fit_self_training, neighbor_proba
 from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
-from exemplar.engine.columns import Columns, empty_columns, leave_one_out
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import Geometry, resurvey, survey
-from exemplar.engine.inference import Inference, infer
 from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue, prepare_queue
-from exemplar.engine.prepared import prepare_spreading
 from exemplar.engine.projection import Projection, fit_projection
-from exemplar.engine.propagation import PROPAGATIONS, UNLABELED, closest, cluster_shares, node_shares, propagate
-from exemplar.engine.push import Pusher
+from exemplar.engine.propagation import (
+    PROPAGATIONS,
+    UNLABELED,
+    Columns,
+    Inference,
+    LinearClassifier,
+    Pusher,
+    calibrated,
+    closest,
+    cluster_shares,
+    empty_columns,
+    fit_classifier,
+    fit_self_training,
+    fit_temperature,
+    infer,
+    leave_one_out,
+    neighbor_proba,
+    node_shares,
+    prepare_spreading,
+    propagate,
+    reliability,
+    spread,
+    typical_mass,
+)
 from exemplar.engine.selection import representatives
-from exemplar.engine.spreading import spread
 from exemplar.engine.stopping import Advice, Checkpoint, advice, expected_gain, fixed_sample, is_due, kappa
 from exemplar.engine.suspects import Conflict, Suspect, conflicts, suspects, suspicion
 

@@ -8,11 +8,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClusterMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from exemplar.engine.classifier import neighbor_proba
 from exemplar.engine.clustering import assign, cluster, default_n_clusters
 from exemplar.engine.geometry import survey
-from exemplar.engine.inference import infer
-from exemplar.engine.propagation import UNLABELED
+from exemplar.engine.propagation import UNLABELED, infer, neighbor_proba
 
 
 class PropagationClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

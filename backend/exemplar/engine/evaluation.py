@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.classifier import fit_classifier
 from exemplar.engine.clustering import cluster
-from exemplar.engine.propagation import cluster_shares
+from exemplar.engine.propagation import cluster_shares, fit_classifier
 from exemplar.engine.selection import representatives
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.calibration import typical_mass
-from exemplar.engine.columns import leave_one_out
-from exemplar.engine.propagation import UNLABELED
+from exemplar.engine.propagation import UNLABELED, leave_one_out, typical_mass
 from exemplar.errors import InputError
 
 

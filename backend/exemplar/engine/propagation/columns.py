@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from exemplar.engine.blas import one_blas_thread
-from exemplar.engine.push import Pusher
+from exemplar.engine.propagation.push import Pusher
 from exemplar.errors import InputError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from exemplar.engine.spreading import ALPHA, check_options, checked_affinity
+from exemplar.engine.propagation.spreading import ALPHA, check_options, checked_affinity
 from exemplar.errors import InputError
 
 _UNSEEN = -1

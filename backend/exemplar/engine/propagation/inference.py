@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.calibration import calibrated, fit_temperature, typical_mass
-from exemplar.engine.columns import Columns, empty_columns, gp_leave_one_out, leave_one_out
 from exemplar.engine.geometry import Geometry
-from exemplar.engine.prepared import pusher
-from exemplar.engine.propagation import NOISE, checked_shares, node_shares, propagate, resolved
+from exemplar.engine.propagation.calibration import calibrated, fit_temperature, typical_mass
+from exemplar.engine.propagation.columns import Columns, empty_columns, gp_leave_one_out, leave_one_out
+from exemplar.engine.propagation.methods import NOISE, checked_shares, node_shares, propagate, resolved
+from exemplar.engine.propagation.prepared import pusher
 
 # How much less an answer counts where its class has more of them. Found on random re-splits of digits, with and
 # without a rare class, and on MNIST.

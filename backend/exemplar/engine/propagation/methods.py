@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 
 from exemplar.engine.blas import one_blas_thread
-from exemplar.engine.calibration import typical_mass
 from exemplar.engine.clustering import Clustering, assign
-from exemplar.engine.columns import Columns, empty_columns, gp_weights
 from exemplar.engine.geometry import Geometry
-from exemplar.engine.prepared import pusher, spreader
-from exemplar.engine.spreading import spread
+from exemplar.engine.propagation.calibration import typical_mass
+from exemplar.engine.propagation.columns import Columns, empty_columns, gp_weights
+from exemplar.engine.propagation.prepared import pusher, spreader
+from exemplar.engine.propagation.spreading import spread
 from exemplar.errors import InputError
 
 UNLABELED = -1

@@ -2,8 +2,8 @@
 
 from exemplar.engine.geometry import Geometry
 from exemplar.engine.kept import kept_with_it
-from exemplar.engine.push import Pusher
-from exemplar.engine.spreading import Spreader
+from exemplar.engine.propagation.push import Pusher
+from exemplar.engine.propagation.spreading import Spreader
 
 
 def prepare_spreading(geometry: Geometry) -> None:
