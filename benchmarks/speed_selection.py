@@ -20,11 +20,8 @@ from stopwatch import interleaved, row
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine.clustering import cluster
-from exemplar.engine.herding import Herding, bandwidth, margin_uncertainty
 from exemplar.engine.neighbors import build_graph
-from exemplar.engine.selection import representatives
-from exemplar.engine.strategies import random_order
-from exemplar.engine.typicality import typiclust
+from exemplar.engine.query import Herding, bandwidth, margin_uncertainty, random_order, representatives, typiclust
 
 BUDGET, N_FEATURES, ALPHA = 50, 64, 0.9
 

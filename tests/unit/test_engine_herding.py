@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from exemplar.engine import herding
-from exemplar.engine.herding import Herding, bandwidth, margin_uncertainty
-from exemplar.engine.strategies import random_order
+from exemplar.engine.query import Herding, bandwidth, herding, margin_uncertainty, random_order
 from exemplar.errors import InputError
 
 Array = np.ndarray[Any, Any]

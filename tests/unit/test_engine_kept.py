@@ -16,8 +16,8 @@ from exemplar.engine import (
     survey,
 )
 from exemplar.engine.kept import kept_with_it
-from exemplar.engine.planning import _coarse, _prepared
 from exemplar.engine.propagation.prepared import pusher, spreader
+from exemplar.engine.query.planning import _coarse, _prepared
 
 N_CLASSES = 3
 
@@ -81,7 +81,7 @@ def test_after_preparing_no_answer_derives_anything(geometry: Geometry, monkeypa
     prepare_spreading(geometry)
     prepare_queue(geometry, n_classes=N_CLASSES)
     spreading = ("propagation.prepared.Spreader", "propagation.prepared.Pusher")
-    for name in (*spreading, "planning.Herding", "planning.cluster"):
+    for name in (*spreading, "query.planning.Herding", "query.planning.cluster"):
         monkeypatch.setattr(f"exemplar.engine.{name}", lambda *args, **options: 1 / 0)
     monkeypatch.setattr("exemplar.engine.neighbors.NeighborGraph.outliers", lambda graph: 1 / 0)
     answered(geometry)

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from exemplar.engine import typicality
 from exemplar.engine.clustering import cluster
-from exemplar.engine.typicality import typiclust
+from exemplar.engine.query import typicality, typiclust
 from exemplar.errors import InputError
 
 Array = np.ndarray[Any, Any]

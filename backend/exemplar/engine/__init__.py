@@ -21,7 +21,6 @@ from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.geometry import Geometry, resurvey, survey
 from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
-from exemplar.engine.planning import STRATEGIES, n_starters, plan_queue, prepare_queue
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import (
     PROPAGATIONS,
@@ -47,7 +46,7 @@ from exemplar.engine.propagation import (
     spread,
     typical_mass,
 )
-from exemplar.engine.selection import representatives
+from exemplar.engine.query import STRATEGIES, n_starters, plan_queue, prepare_queue, representatives
 from exemplar.engine.stopping import Advice, Checkpoint, advice, expected_gain, fixed_sample, is_due, kappa
 from exemplar.engine.suspects import Conflict, Suspect, conflicts, suspects, suspicion
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from exemplar.engine.clustering import cluster
 from exemplar.engine.propagation import cluster_shares, fit_classifier
-from exemplar.engine.selection import representatives
+from exemplar.engine.query import representatives
 
 
 def textbook_ladder(

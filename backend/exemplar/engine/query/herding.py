@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
-from exemplar.engine.strategies import checked_batch, checked_mask
+from exemplar.engine.query.strategies import checked_batch, checked_mask
 from exemplar.errors import InputError
 
 # Coverage is summed over at most so many tasks of the pool: see Herding.

@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
 from exemplar.engine.clustering import cluster
-from exemplar.engine.strategies import checked_batch, checked_mask
+from exemplar.engine.query.strategies import checked_batch, checked_mask
 from exemplar.errors import InputError
 
 # As in the paper: typicality looks at so many neighbours.

@@ -1,0 +1,20 @@
+"""Which tasks are worth asking, and in which order: query strategies, and the queue that they plan."""
+
+from exemplar.engine.query.herding import Herding, bandwidth, margin_uncertainty
+from exemplar.engine.query.planning import STRATEGIES, n_starters, plan_queue, prepare_queue
+from exemplar.engine.query.selection import representatives
+from exemplar.engine.query.strategies import random_order
+from exemplar.engine.query.typicality import typiclust
+
+__all__ = [
+    "STRATEGIES",
+    "Herding",
+    "bandwidth",
+    "margin_uncertainty",
+    "n_starters",
+    "plan_queue",
+    "prepare_queue",
+    "random_order",
+    "representatives",
+    "typiclust",
+]
