@@ -30,10 +30,17 @@ from exemplar.engine import (
     spread,
     survey,
 )
-from exemplar.engine.acceptance import PROMISES, draw, judge, sample_size
-from exemplar.engine.audits import AccuracyEstimate, estimate_accuracy, hash_ranks
+from exemplar.engine.evidence import (
+    PROMISES,
+    AccuracyEstimate,
+    draw,
+    estimate_accuracy,
+    hash_ranks,
+    judge,
+    sample_size,
+    suspicion,
+)
 from exemplar.engine.propagation import reliability, typical_mass
-from exemplar.engine.suspects import suspicion
 
 N_POOLS = 10
 RESERVED = 0.4

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, hypergeom
 
-from exemplar.engine.acceptance import PROMISES, alpha_of, draw, judge, sample_size
+from exemplar.engine.evidence.acceptance import PROMISES, alpha_of, draw, judge, sample_size
 from exemplar.errors import InputError
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from exemplar.engine.audits import hash_ranks
-from exemplar.engine.stopping import (
+from exemplar.engine.evidence import hash_ranks
+from exemplar.engine.evidence.stopping import (
     LEAST_GAIN,
     Checkpoint,
     advice,

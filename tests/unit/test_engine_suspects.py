@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exemplar.engine.suspects import conflicts, suspects, suspicion
+from exemplar.engine.evidence import conflicts, suspects, suspicion
 from exemplar.errors import InputError
 
 

@@ -4,21 +4,37 @@ The engine imports numpy, scipy and scikit-learn, and knows nothing of Label Stu
 settings. All of it is usable from a notebook.
 """
 
-from exemplar.engine.acceptance import PROMISES, AcceptTest, draw, judge, sample_size
-from exemplar.engine.audits import (
-    MIN_AUDITS,
-    AccuracyEstimate,
-    Agreement,
-    agreement,
-    clopper_pearson,
-    estimate_accuracy,
-    hash_ranks,
-    is_audit,
-    leave_one_out_rate,
-)
 from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
 from exemplar.engine.evaluation import textbook_ladder
+from exemplar.engine.evidence import (
+    MIN_AUDITS,
+    PROMISES,
+    AcceptTest,
+    AccuracyEstimate,
+    Advice,
+    Agreement,
+    Checkpoint,
+    Conflict,
+    Suspect,
+    advice,
+    agreement,
+    clopper_pearson,
+    conflicts,
+    draw,
+    estimate_accuracy,
+    expected_gain,
+    fixed_sample,
+    hash_ranks,
+    is_audit,
+    is_due,
+    judge,
+    kappa,
+    leave_one_out_rate,
+    sample_size,
+    suspects,
+    suspicion,
+)
 from exemplar.engine.geometry import Geometry, resurvey, survey
 from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
 from exemplar.engine.projection import Projection, fit_projection
@@ -47,8 +63,6 @@ from exemplar.engine.propagation import (
     typical_mass,
 )
 from exemplar.engine.query import STRATEGIES, n_starters, plan_queue, prepare_queue, representatives
-from exemplar.engine.stopping import Advice, Checkpoint, advice, expected_gain, fixed_sample, is_due, kappa
-from exemplar.engine.suspects import Conflict, Suspect, conflicts, suspects, suspicion
 
 __all__ = [
     "MIN_AUDITS",

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.engine.audits import hash_ranks
+from exemplar.engine.evidence.audits import hash_ranks
 from exemplar.errors import InputError
 
 STABLE_KAPPA = 0.99
