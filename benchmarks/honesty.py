@@ -20,27 +20,26 @@ from machine import describe
 from threadpoolctl import threadpool_limits
 
 from exemplar.engine import (
+    PROMISES,
+    AccuracyEstimate,
     Columns,
     Geometry,
     calibrated,
-    empty_columns,
-    infer,
-    node_shares,
-    plan_queue,
-    spread,
-    survey,
-)
-from exemplar.engine.evidence import (
-    PROMISES,
-    AccuracyEstimate,
     draw,
+    empty_columns,
     estimate_accuracy,
     hash_ranks,
+    infer,
     judge,
+    node_shares,
+    plan_queue,
+    reliability,
     sample_size,
+    spread,
+    survey,
     suspicion,
+    typical_mass,
 )
-from exemplar.engine.propagation import reliability, typical_mass
 
 N_POOLS = 10
 RESERVED = 0.4

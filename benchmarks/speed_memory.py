@@ -13,8 +13,7 @@ import numpy as np
 from machine import describe
 from stopwatch import row
 
-from exemplar.engine import plan_queue, propagate, survey
-from exemplar.engine.geometry import Geometry
+from exemplar.engine import Geometry, plan_queue, propagate, survey
 
 N_FEATURES, N_CLASSES, N_LABELED = 64, 10, 50
 GIB = 2**30

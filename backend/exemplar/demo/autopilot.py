@@ -18,7 +18,7 @@ from rich.table import Table
 from exemplar.demo import digits
 from exemplar.demo.processes import DemoError
 from exemplar.demo.project import DemoProject, call, content, send, tasks
-from exemplar.engine.evaluation import textbook_ladder
+from exemplar.engine import textbook_ladder
 
 _TASKS_PER_PREDICT = 200
 _LABELS_PER_ROW = 10

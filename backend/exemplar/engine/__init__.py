@@ -1,12 +1,16 @@
-"""Arrays in, arrays out: geometry, propagation, queue, classifier, honesty, evaluation.
+"""Arrays in, arrays out: geometry, propagation, queue, evidence.
 
 The engine imports numpy, scipy and scikit-learn, and knows nothing of Label Studio, HTTP, files or
 settings. All of it is usable from a notebook.
+
+This is its face for the rest of the product. Its rooms have faces of their own, and stand from the ground up:
+``neighbors`` and ``clustering``; ``geometry``, both of a pool; ``propagation`` and ``query``; ``evidence``; on top
+``estimators`` and ``textbook``.
 """
 
+from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.clustering import Clustering, assign, cluster, default_n_clusters
 from exemplar.engine.estimators import BigKMeans, PropagationClassifier
-from exemplar.engine.evaluation import textbook_ladder
 from exemplar.engine.evidence import (
     MIN_AUDITS,
     PROMISES,
@@ -63,6 +67,7 @@ from exemplar.engine.propagation import (
     typical_mass,
 )
 from exemplar.engine.query import STRATEGIES, n_starters, plan_queue, prepare_queue, representatives
+from exemplar.engine.textbook import textbook_ladder
 
 __all__ = [
     "MIN_AUDITS",
@@ -120,6 +125,7 @@ __all__ = [
     "neighbor_proba",
     "neighbors_outside",
     "node_shares",
+    "one_blas_thread",
     "plan_queue",
     "prepare_queue",
     "prepare_spreading",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from exemplar.engine.blas import one_blas_thread
+from exemplar.engine import one_blas_thread
 
 N_COMPONENTS = 128
 MAX_TERMS = 20_000
