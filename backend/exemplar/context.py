@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from exemplar.errors import SettingError, UnknownProjectError
+from exemplar.errors import UnknownProjectError
+from exemplar.hosts.allowed import AllowedHosts, default_rules
+from exemplar.hosts.breakers import breakers_of
 from exemplar.labelstudio.client import Client
+from exemplar.labelstudio.files import Files
 from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
@@ -27,6 +30,7 @@ class Project:
     connection: Connection
     store: ProjectStore
     client: Client
+    files: Files
     settings: Settings
 
     @property
@@ -35,6 +39,10 @@ class Project:
 
     def __str__(self) -> str:
         return f"Project {self.connection.key}"
+
+    def close(self) -> None:
+        self.files.close()
+        self.client.close()
 
 
 def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = False) -> Project:
@@ -52,12 +60,15 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
     connection = store.connection()
     if connection is None:
         raise UnknownProjectError(store.folder.name)
+    own_settings = for_project(settings, connection.extra_params)
     client = Client(connection.url, settings.label_studio_api_key or connection.access_token, dry_run=dry_run)
-    try:
-        return Project(connection, store, client, for_project(settings, connection.extra_params))
-    except SettingError:
-        client.close()
-        raise
+    files = Files(
+        client,
+        AllowedHosts(settings.allowed_hosts or default_rules(settings.host)),
+        breakers_of(str(store.folder)),
+        known_as=connection.known_as,
+    )
+    return Project(connection, store, client, files, own_settings)
 
 
 def is_at_work(project: Project) -> bool:

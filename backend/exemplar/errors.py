@@ -13,6 +13,7 @@ Each kind maps to one HTTP status; each message has the name, the value and what
     ├── LabelStudioError         502  Label Studio answered what we cannot use
     │   └── LabelStudioDownError 503  Label Studio does not answer now; trying again may help
     └── TaskDataError                 one task that cannot be read; it alone is left out
+        └── NotNowError               … for now: its host does not answer, so it is tried again
 """
 
 
@@ -72,3 +73,11 @@ class LabelStudioDownError(LabelStudioError):
 
 class TaskDataError(ExemplarError):
     """One task's data cannot be read; the task alone is left out."""
+
+
+class NotNowError(TaskDataError):
+    """One task's data cannot be read at the moment; ``again_at`` is the earliest time to try again, if told."""
+
+    def __init__(self, message: str, *, again_at: float = 0.0) -> None:
+        super().__init__(message)
+        self.again_at = again_at

@@ -163,7 +163,7 @@ def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run
         ledger.doubt()  # what was written last is not known
         raise
     finally:
-        project.client.close()
+        project.close()
 
 
 def introduce(settings: Settings, home: Home) -> None:

@@ -8,6 +8,7 @@ refreshes the project in label-studio-ml's job process.
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +44,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
 
     def __init__(self, label_config: str | None = None, settings: Settings | None = None, **kwargs: Any) -> None:
         super().__init__(label_config=label_config, **kwargs)
-        self.settings = settings or from_environment()
+        # A server that is not ours does not tell where it listens: its neighbours may reach it.
+        self.settings = settings or replace(from_environment(), host="")
         self.home = Home(self.settings.model_dir)
         self._snapshots = Snapshots()
 
@@ -69,7 +71,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
             snapshot = self._snapshots.current(store)
             return predict(opened, snapshot, tasks, kwargs.get("label_config") or self.label_config)
         finally:
-            opened.client.close()
+            opened.close()
 
     def note(self, event: str, data: Mapping[str, Any]) -> list[ProjectStore]:
         """Take in a webhook: a hint that something changed, never data. Costs one byte on disk.

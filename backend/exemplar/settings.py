@@ -5,8 +5,11 @@ project, in the extra params of the model connection in Label Studio (``PER_PROJ
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +29,10 @@ PROPAGATIONS = (
 )
 QUEUES = ("herding", "representatives", "max-herding", "typiclust", "random")
 CLASSIFIERS = ("neighbors", "logistic", "self-training")
+
+
+# The last part of a name has a letter: what has none is an address, and a wrong one.
+_HOST_RULE = re.compile(r"(\*\.)?([\w-]+\.)*(?=[\d-]*[a-z_])[\w-]+", re.ASCII)
 
 
 class Secret(str):
@@ -124,6 +131,25 @@ def address(name: str, value: Any) -> str:
     return str(value).rstrip("/")
 
 
+def _hosts(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(_host_rule(name, rule.strip()) for rule in str(value).split(",") if rule.strip())
+
+
+def _host_rule(name: str, rule: str) -> str:
+    """Return one rule in its one spelling."""
+    try:
+        return str(ip_network(rule.strip("[]"), strict=False))
+    except ValueError:
+        pass
+    plain = rule.lower().rstrip(".")
+    with suppress(UnicodeError):
+        plain = plain.encode("idna").decode()
+    if rule.lower() not in ("*", "public") and not _HOST_RULE.fullmatch(plain):
+        expected = "host names, *.suffix, addresses, networks such as 10.0.0.0/8, public, or *"
+        raise SettingError(name, rule, f"{expected}, with commas between them")
+    return plain
+
+
 def _secret(name: str, value: Any) -> Secret:
     return Secret(value)
 
@@ -174,6 +200,14 @@ class Settings:
     )
     host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, _port, "Port to listen on.")
+    allowed_hosts: tuple[str, ...] = _setting(
+        "EXEMPLAR_ALLOWED_HOSTS",
+        (),
+        _hosts,
+        "Hosts that the files of tasks may lie on, besides Label Studio: names, `*.suffix`, addresses, networks, "
+        "`public` (the internet), `*` (all but link-local), with commas between them. Empty: `*` while we listen "
+        "on loopback, else `public`.",
+    )
     log_level: str = _setting("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR.")
     manage: bool = _setting(
         "EXEMPLAR_MANAGE", True, _switch, "off: change no setting of any project, only say what to set."

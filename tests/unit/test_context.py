@@ -40,7 +40,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, *, since: float, **options: Any) -> float:
     """Return how long a request of TOOK is followed by a pause, an annotation's seconds before it ended."""
-    project = Project(Connection(key="1.1", url="http://studio"), ProjectStore(tmp_path), Mock(), Settings())
+    connection = Connection(key="1.1", url="http://studio")
+    project = Project(connection, ProjectStore(tmp_path), Mock(), Mock(), Settings())
     annotated = clock.at + TOOK - since
     monkeypatch.setattr(ProjectStore, "raised_at", lambda store, kind: annotated)
     with considerate(project, **options):

@@ -1,4 +1,7 @@
-"""The two credentials of Label Studio behind one httpx.Auth: legacy token and personal access token."""
+"""The two credentials of Label Studio behind one httpx.Auth: legacy token and personal access token.
+
+Either is given to Label Studio's own origin alone, whatever address a request has.
+"""
 
 import threading
 from collections.abc import Generator
@@ -6,21 +9,24 @@ from collections.abc import Generator
 import httpx
 
 from exemplar.errors import CredentialsError
+from exemplar.hosts.origin import origin
 
 
 def authentication(url: str, api_key: str) -> httpx.Auth:
     """Return the authentication for a key; a personal access token is known by its being a JWT."""
-    return PersonalAccessToken(url, api_key) if api_key.count(".") == 2 else LegacyToken(api_key)
+    return PersonalAccessToken(url, api_key) if api_key.count(".") == 2 else LegacyToken(url, api_key)
 
 
 class LegacyToken(httpx.Auth):
     """``Authorization: Token …``, off by default in organisations since Label Studio 1.17."""
 
-    def __init__(self, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str) -> None:
+        self._origin = origin(url)
         self._header = f"Token {api_key}"
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._header
+        if origin(request.url) == self._origin:
+            request.headers["Authorization"] = self._header
         yield request
 
 
@@ -28,12 +34,16 @@ class PersonalAccessToken(httpx.Auth):
     """A JWT refresh token, exchanged for short-lived ``Authorization: Bearer …`` tokens."""
 
     def __init__(self, url: str, api_key: str) -> None:
+        self._origin = origin(url)
         self._refresh_url = f"{url}/api/token/refresh"
         self._api_key = api_key
         self._access = ""
         self._lock = threading.Lock()
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if origin(request.url) != self._origin:
+            yield request
+            return
         used = self._access
         if not used:
             used = yield from self._renewed(used)

@@ -17,6 +17,7 @@ import orjson
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from exemplar.errors import CredentialsError, LabelStudioDownError, LabelStudioError
+from exemplar.hosts.connecting import no_cookies
 from exemplar.labelstudio.auth import authentication
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ TASK_FIELDS = (
 IMPORT_TIMEOUT = 600.0
 # What is read of a project; all of it takes Label Studio several times as long, because it counts the tasks again.
 PROJECT_FIELDS = "id,title,created_at,label_config,task_number,model_version,sampling,show_collab_predictions"
-_UNAVAILABLE = (429, 502, 503, 504)
 Json = dict[str, Any]
 
 
@@ -84,12 +84,14 @@ class Client:
         self.dry_run = dry_run
         self._api_key = api_key
         self._patience = patience
+        self.auth = authentication(self.url, api_key)
         self._http = httpx.Client(
             base_url=self.url,
-            auth=authentication(self.url, api_key),
+            auth=self.auth,
             timeout=httpx.Timeout(timeout, connect=min(5.0, timeout)),
             verify=tls(),
             limits=_limits(self.url),
+            cookies=no_cookies(),
         )
 
     def another(self) -> "Client":
@@ -225,12 +227,6 @@ class Client:
     def delete_webhook(self, webhook_id: int) -> None:
         self._write("DELETE", f"/api/webhooks/{webhook_id}")
 
-    # -- files ------------------------------------------------------------------------------------------
-
-    def get_file(self, path: str) -> httpx.Response:
-        """Ask for a file that Label Studio serves; whatever it answers is the file's own matter."""
-        return self._retried("GET", path, is_file=True)
-
     # -- requests ---------------------------------------------------------------------------------------
 
     def _get(self, path: str, **params: Any) -> Any:
@@ -245,7 +241,7 @@ class Client:
         headers = {"Content-Type": "application/json"} if content else None
         return self._json(self._retried(method, path, content=content, headers=headers, **options))
 
-    def _retried(self, method: str, path: str, *, is_file: bool = False, **kwargs: Any) -> httpx.Response:
+    def _retried(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send, and again with backoff while that is safe: a POST only if it never reached Label Studio."""
         again = LabelStudioDownError if method != "POST" else _NotReachedError
         for attempt in Retrying(
@@ -256,7 +252,7 @@ class Client:
         ):
             with attempt:
                 response = self._send(method, path, **kwargs)
-                if response.status_code in _UNAVAILABLE or (response.status_code >= 500 and not is_file):
+                if response.status_code == 429 or response.status_code >= 500:
                     raise LabelStudioDownError(
                         f"Label Studio at {self.url} answered {method} {path} with {response.status_code}: "
                         f"{response.text[:200]}"

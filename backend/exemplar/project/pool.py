@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from exemplar.context import Project, considerate
 from exemplar.engine import NEW, Geometry, default_n_clusters, resurvey, survey
-from exemplar.errors import LabelStudioDownError, TaskDataError
+from exemplar.errors import TaskDataError
 from exemplar.features import images, texts
 from exemplar.features.texts import TextModel, fit_text_model
-from exemplar.labelstudio.files import read_file
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.store.snapshot import Snapshot
@@ -160,10 +159,9 @@ def _same_data(task: Task, before: Snapshot) -> bool:
 def _image_or_reason(project: Project, address: str) -> NDArray[np.float32] | str:
     try:
         with considerate(project):
-            data = read_file(project.client, address)
-        return images.image_vector(data)
-    except LabelStudioDownError:
-        raise
+            file = project.files.read(address)
+        with file:
+            return images.image_vector(file.read())
     except TaskDataError as error:
         return str(error)
 

@@ -40,6 +40,7 @@ def introduce_project(home: Home, settings: Settings, request: SetupRequest, see
         known,
         access_token="" if settings.label_studio_api_key else request.access_token,
         seen_as=seen_as,
+        known_as=request.hostname,
         extra_params=extra_params,
         managed=known.managed and not known.closed,
         closed=False,

@@ -9,14 +9,16 @@ class Connection:
     """How Label Studio and we reach each other for one project.
 
     ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
-    under which Label Studio reaches us; ``before`` the project's settings as they were before we changed
-    them; ``managed`` is set once we have; ``closed`` when the project has disconnected us.
+    under which Label Studio reaches us, ``known_as`` the address that it gives as its own; ``before`` the
+    project's settings as they were before we changed them; ``managed`` is set once we have; ``closed`` when the
+    project has disconnected us.
     """
 
     key: str
     url: str
     access_token: str = ""
     seen_as: str = ""
+    known_as: str = ""
     extra_params: dict[str, Any] = field(default_factory=dict)
     webhook_secret: str = ""
     before: dict[str, Any] | None = None
