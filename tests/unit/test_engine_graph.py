@@ -13,6 +13,7 @@ from exemplar.engine.neighbors import (
     NEW,
     NeighborGraph,
     build_graph,
+    duplicates,
     nearest,
     neighbors_outside,
     reach,
@@ -173,7 +174,7 @@ def test_tasks_share_a_node_where_they_are_equal_and_only_there(X: np.ndarray) -
 @given(POOLS)
 def test_hashes_that_collide_make_no_tasks_equal(X: np.ndarray) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_hashes", lambda X: (X[:, 0] > 0).astype(np.uint64))
+        patch.setattr(duplicates, "_hashes", lambda X: (X[:, 0] > 0).astype(np.uint64))
         colliding = build_graph(X, one_cluster(X))
     np.testing.assert_array_equal(colliding.node_of, build_graph(X, one_cluster(X)).node_of)
 
@@ -278,7 +279,7 @@ def test_tiles_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build_graph(X, one_cluster(X))
     monkeypatch.setattr(nearest, "TILE", 90)
     monkeypatch.setattr(nearest, "QUERIES_AT_ONCE", 37)
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 11)
+    monkeypatch.setattr(duplicates, "PAIRS_AT_ONCE", 11)
     monkeypatch.setattr(nearest, "PAIRS_AT_ONCE", 11)
     tiled = build_graph(X, one_cluster(X))
     np.testing.assert_array_equal(tiled.neighbors, whole.neighbors)

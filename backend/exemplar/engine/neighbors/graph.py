@@ -15,20 +15,11 @@ from scipy import sparse
 
 from exemplar.engine.blas import one_blas_thread
 from exemplar.engine.checks import checked_pool
-from exemplar.engine.neighbors.nearest import (
-    NODES_AT_ONCE,
-    PAIRS_AT_ONCE,
-    Candidates,
-    Lists,
-    Vectors,
-    in_parallel,
-    merged,
-    search_all,
-)
+from exemplar.engine.neighbors.duplicates import distinct
+from exemplar.engine.neighbors.nearest import Lists, Vectors, search_all
 from exemplar.engine.neighbors.reach import search_in_reach
 from exemplar.errors import InputError
 
-NEW = -1
 N_NEIGHBORS = 10
 
 # Up to here comparing everything with everything takes about a second.
@@ -132,9 +123,6 @@ class NeighborGraph:
         return outliers
 
 
-# ── Graphs of whole pools ────────────────────────────────────────────────────────────────────────────────
-
-
 def build_graph(
     X: NDArray[np.float32],
     cluster_ids: NDArray[np.int32],
@@ -179,70 +167,18 @@ def build_graph(
     >>> graph.neighbors.tolist(), graph.distances.tolist()
     ([[2, 1], [2, 3], [0, 1], [1, 2]], [[1.0, 5.0], [4.0, 4.0], [1.0, 4.0], [4.0, 8.0]])
     """
-    X, cluster_ids = _checked(X), np.asarray(cluster_ids)
+    X, cluster_ids = checked_features(X), np.asarray(cluster_ids)
     if cluster_ids.shape != (len(X),):
         raise InputError(f"cluster_ids has the shape {cluster_ids.shape}: expected ({len(X)},), one for each task")
     if n_neighbors < 1:
         raise InputError(f"n_neighbors={n_neighbors}: expected at least 1")
-    node_of, rows = _distinct(X, cluster_ids)
+    node_of, rows = distinct(X, cluster_ids)
     nodes = Vectors(X, rows)
     k = min(n_neighbors, len(nodes) - 1)
     with one_blas_thread():
         found = search_in_reach(nodes, cluster_ids[rows], k, random_state) if len(nodes) > EXACT_UP_TO else None
         lists, recall = found or (search_all(nodes, nodes, np.arange(len(nodes), dtype=np.int32), k), 1.0)
     return NeighborGraph(node_of, rows, *lists, recall, n_neighbors)
-
-
-def update_graph(graph: NeighborGraph, X: NDArray[np.float32], kept: NDArray[np.intp]) -> NeighborGraph:
-    """Let tasks join and leave a graph without building it anew.
-
-    Nodes that stay keep their order and, unless one of it left, their list, with the new nodes that belong there;
-    new ones are appended. All lists that are new are exact. The cost grows with the number of nodes that are new or
-    lost a neighbour: once these are a good part of the pool, building anew is faster. Up to ties, an exact graph
-    becomes the one that would be built anew.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-    X : array of shape (n_tasks, n_features)
-        The pool as it is now.
-    kept : int array of shape (n_tasks,)
-        Each task's row in the old pool, its vector being the same; NEW = -1 for those that were not in it.
-
-    Raises
-    ------
-    InputError
-        If X is no finite matrix with at least one row, or kept has another length, names a row that the old pool
-        has not, or one twice.
-
-    Examples
-    --------
-    >>> graph = build_graph(np.float32([[0], [1], [9]]), np.int32([0, 0, 0]), n_neighbors=1)
-    >>> now = update_graph(graph, np.float32([[8], [0], [9]]), np.array([NEW, 0, 2]))
-    >>> now.rows, now.neighbors.ravel()
-    (array([1, 2, 0], dtype=int32), array([2, 2, 1], dtype=int32))
-    """
-    X, kept = _checked(X), np.asarray(kept)
-    _check_kept(kept, len(X), len(graph.node_of))
-    node_of, renumbered = _carried_over(graph, X, kept)
-    n_old, n_nodes = int(renumbered.max()) + 1, int(node_of.max()) + 1
-    rows = np.empty(n_nodes, np.int32)
-    rows[node_of[::-1]] = np.arange(len(X), dtype=np.int32)[::-1]
-    nodes, k = Vectors(X, rows), min(graph.n_neighbors, n_nodes - 1)
-
-    neighbors, distances = np.full((n_nodes, k), -1, np.int32), np.full((n_nodes, k), np.inf, np.float32)
-    if k == graph.neighbors.shape[1]:
-        neighbors[:n_old] = renumbered[graph.neighbors[renumbered >= 0]]
-        distances[:n_old] = graph.distances[renumbered >= 0]
-    anew = np.flatnonzero((neighbors < 0).any(axis=1)).astype(np.int32)
-    whole = np.setdiff1d(np.arange(n_old, dtype=np.int32), anew)
-    with one_blas_thread():
-        if len(anew):
-            neighbors[anew], distances[anew] = search_all(nodes, nodes.at(anew), anew, k)
-        if len(whole) and n_nodes > n_old:
-            lists = neighbors[whole], distances[whole]
-            neighbors[whole], distances[whole] = _with_newcomers(nodes, whole, *lists, n_old)
-    return NeighborGraph(node_of, rows, neighbors, distances, graph.recall, graph.n_neighbors)
 
 
 def neighbors_outside(
@@ -277,7 +213,7 @@ def neighbors_outside(
     >>> neighbors_outside(graph, np.float32([[0], [1], [9]]), np.float32([[7]]), n_neighbors=2)
     (array([[2, 1]], dtype=int32), array([[2., 6.]], dtype=float32))
     """
-    X, X_new = _checked(X), _checked(X_new)
+    X, X_new = checked_features(X), checked_features(X_new)
     if X_new.shape[1] != X.shape[1]:
         raise InputError(f"X_new has {X_new.shape[1]} features: expected {X.shape[1]}, as many as X")
     if n_neighbors < 1:
@@ -288,113 +224,14 @@ def neighbors_outside(
         return search_all(Vectors(X, graph.rows), queries, nowhere, min(n_neighbors, len(graph.rows)))
 
 
-def _checked(X: Any) -> NDArray[np.float32]:
+def checked_features(X: Any) -> NDArray[np.float32]:
+    """Return X as a pool whose squared distances float32 can hold, or raise an InputError.
+
+    >>> checked_features([[1e16, 0]]).dtype
+    dtype('float32')
+    """
     checked = checked_pool(X)
     largest = max(checked.max(), -checked.min())
     if largest > LARGEST_FEATURE:
         raise InputError(f"X holds {largest:g} in size: expected at most {LARGEST_FEATURE:g}")
     return checked
-
-
-# ── Equal tasks ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _distinct(
-    X: NDArray[np.float32], cluster_ids: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the node of each task and the first row of each node, numbered by cluster, then row."""
-    first = _first_equal(X)
-    rows = np.flatnonzero(first == np.arange(len(X))).astype(np.int32)
-    rows = rows[np.argsort(cluster_ids[rows], kind="stable")]
-    node_at = np.empty(len(X), np.int32)
-    node_at[rows] = np.arange(len(rows), dtype=np.int32)
-    return node_at[first], rows
-
-
-def _first_equal(X: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return for each row the first row that equals it."""
-    hashes = _hashes(X)
-    first = np.empty(len(X), np.int32)
-    pending = np.arange(len(X), dtype=np.int32)
-    while len(pending):
-        _, leaders, which = np.unique(hashes[pending], return_index=True, return_inverse=True)
-        leader = pending[leaders][which]
-        settled = _equal(X, pending, leader)
-        first[pending[settled]] = leader[settled]
-        # What has another's hash and yet differs goes round again; each round settles at least the leaders.
-        pending = pending[~settled]
-    return first
-
-
-def _hashes(X: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Hash each row by a random sum of its bits, those of -0.0 taken as 0.0 (Carter & Wegman 1979)."""
-    weights = np.random.default_rng(0).integers(2**64, size=X.shape[1], dtype=np.uint64)
-    hashes = np.empty(len(X), np.uint64)
-    for start in range(0, len(X), 1024):
-        bits = (X[start : start + 1024] + np.float32(0)).view(np.uint32)
-        np.einsum("ij,j->i", bits, weights, dtype=np.uint64, out=hashes[start : start + 1024])
-    return hashes
-
-
-def _equal(X: NDArray[np.float32], rows: NDArray[np.int32], others: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return where X[rows] equals X[others], row by row."""
-    equal: NDArray[np.bool_] = rows == others
-    unsure = np.flatnonzero(~equal)
-    for at in range(0, len(unsure), PAIRS_AT_ONCE):
-        some = unsure[at : at + PAIRS_AT_ONCE]
-        equal[some] = (X[rows[some]] == X[others[some]]).all(axis=1)
-    return equal
-
-
-# ── Tasks that come and go ───────────────────────────────────────────────────────────────────────────────
-
-
-def _check_kept(kept: NDArray[np.intp], n_tasks: int, n_before: int) -> None:
-    if kept.shape != (n_tasks,) or kept.dtype.kind != "i":
-        raise InputError(
-            f"kept is {kept.dtype} of the shape {kept.shape}: expected an int for each of {n_tasks} tasks"
-        )
-    if kept.min() < NEW or kept.max() >= n_before:
-        raise InputError(f"kept holds {kept.min()} to {kept.max()}: expected rows below {n_before}, or {NEW}")
-    times = np.bincount(kept[kept != NEW])
-    if (times > 1).any():
-        raise InputError(f"kept names row {times.argmax()} {times.max()} times: expected each once")
-
-
-def _carried_over(
-    graph: NeighborGraph, X: NDArray[np.float32], kept: NDArray[np.intp]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the node of each task now, and the new number of each old node, -1 for those that are gone."""
-    stayed = kept != NEW
-    stays = np.zeros(len(graph.rows), bool)
-    stays[graph.node_of[kept[stayed]]] = True
-    renumbered = np.where(stays, np.cumsum(stays) - 1, -1).astype(np.int32)
-    node_of = np.full(len(X), -1, np.int32)
-    node_of[stayed] = renumbered[graph.node_of[kept[stayed]]]
-    if not stayed.all():
-        first = _first_equal(X)
-        node_at = np.full(len(X), -1, np.int32)
-        node_at[first[stayed]] = node_of[stayed]
-        leaders = np.unique(first[node_at[first] < 0])
-        node_at[leaders] = stays.sum() + np.arange(len(leaders))
-        node_of[~stayed] = node_at[first[~stayed]]
-    return node_of, renumbered
-
-
-def _with_newcomers(
-    nodes: Vectors,
-    whole: NDArray[np.int32],
-    neighbors: NDArray[np.int32],
-    distances: NDArray[np.float32],
-    n_old: int,
-) -> Lists:
-    """Return the lists of the nodes ``whole`` with those nodes from n_old on that belong there."""
-    k = neighbors.shape[1]
-
-    def search(chunk: slice) -> Lists:
-        some = whole[chunk]
-        candidates = Candidates(nodes, nodes.at(some), some, k, kth=distances[chunk, -1] ** 2)
-        candidates.meet(np.arange(len(some), dtype=np.int32), n_old, len(nodes))
-        return candidates.nearest()
-
-    return merged(nodes, [(neighbors, distances), in_parallel(search, len(whole), NODES_AT_ONCE)], k)
