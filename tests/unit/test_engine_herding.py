@@ -151,7 +151,7 @@ def test_the_bandwidth_goes_with_the_scale_and_not_with_the_place() -> None:
 def test_of_a_big_pool_a_sample_tells_the_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     Z = blobs(6000, n_blobs=3)
     exact = bandwidth(Z, 30)
-    monkeypatch.setattr(herding, "N_REFERENCES", 1500)
+    monkeypatch.setattr("exemplar.engine.query.kernel.N_REFERENCES", 1500)
     assert bandwidth(Z, 30) == pytest.approx(exact, rel=0.05)
     assert bandwidth(Z, 30) == bandwidth(Z, 30)
     assert bandwidth(Z, 30, random_state=1) != bandwidth(Z, 30)

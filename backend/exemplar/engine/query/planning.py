@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from exemplar.engine.clustering import Clustering, cluster
 from exemplar.engine.geometry import Geometry
 from exemplar.engine.kept import kept_with_it
-from exemplar.engine.query.herding import Herding, bandwidth, margin_uncertainty
+from exemplar.engine.query.herding import Herding
+from exemplar.engine.query.kernel import bandwidth
 from exemplar.engine.query.selection import representatives
 from exemplar.engine.query.strategies import random_order
 from exemplar.engine.query.typicality import typiclust
+from exemplar.engine.query.uncertainty import margin_uncertainty
 from exemplar.errors import InputError
 
 # The queue is planned for about so many answers: a screenful of an afternoon, whatever the pool's size.
