@@ -122,6 +122,7 @@ def _level(name: str, value: Any) -> str:
 
 
 def address(name: str, value: Any) -> str:
+    """Return an address without a slash at its end, or raise a SettingError if it is none of HTTP."""
     try:
         parts = urlsplit(str(value))
     except ValueError:

@@ -41,26 +41,32 @@ class Folders:
 
     @property
     def venv(self) -> Path:
+        """Return where Label Studio is installed."""
         return self.root / "venv"
 
     @property
     def studio(self) -> Path:
+        """Return where Label Studio keeps its data."""
         return self.root / "label-studio"
 
     @property
     def models(self) -> Path:
+        """Return the demo's MODEL_DIR."""
         return self.root / "models"
 
     @property
     def logs(self) -> Path:
+        """Return where the logs of both processes are."""
         return self.root / "logs"
 
     @property
     def backend_log(self) -> Path:
+        """Return the file that the backend writes its log to."""
         return self.logs / "backend.log"
 
     @property
     def chart(self) -> Path:
+        """Return the picture that the autopilot draws."""
         return self.root / "learning-curve.png"
 
 

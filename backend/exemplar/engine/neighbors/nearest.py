@@ -40,6 +40,7 @@ class Vectors:
         return len(self.rows)
 
     def at(self, which: Any) -> "Vectors":
+        """Return some of these, still not copied."""
         return Vectors(self.X, self.rows[which])
 
     def take(self, which: Any, out: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -239,6 +240,11 @@ def _sorted_by(keys: NDArray[np.uint64], tie_breakers: NDArray[np.int32]) -> NDA
 
 
 def chunks(n: int, size: int) -> list[slice]:
+    """Return n rows in slices of so many.
+
+    >>> chunks(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
