@@ -1,12 +1,15 @@
 """What the documents say holds: every setting and command is described, compose file and Dockerfile fit."""
 
+import csv
 import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -20,6 +23,8 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCS = "\n".join(page.read_text() for page in PAGES)
+GUIDE = (REPOSITORY / "docs" / "guide.md").read_text()
+MEASURED = (REPOSITORY / "docs" / "measured.md").read_text()
 SETTINGS = (REPOSITORY / "docs" / "settings.md").read_text()
 DOCKERFILE = (REPOSITORY / "backend" / "Dockerfile").read_text()
 
@@ -40,12 +45,106 @@ def test_every_setting_stands_in_the_docs_as_it_is(setting: Any) -> None:
         assert setting.metadata["alias"] in row
 
 
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.metadata["env"])
+def test_a_setting_given_as_its_documented_default_changes_nothing(setting: Any) -> None:
+    """What stands in the column is a value that one may set, and means the default."""
+    row = next(line for line in SETTINGS.splitlines() if line.startswith(f"| `{setting.metadata['env']}`"))
+    default = row.split("|")[2].strip().strip("`")
+    assert bool(default) == (setting.default not in ("", ()))
+    if default:
+        given = setting.metadata["parse"](setting.metadata["env"], default)
+        assert given == (setting.default.absolute() if isinstance(setting.default, Path) else setting.default)
+
+
+def test_the_docs_name_what_one_project_can_have_of_its_own() -> None:
+    line = next(line for line in SETTINGS.splitlines() if line.startswith("¹ in the extra params"))
+    assert set(re.findall(r"`(\w+)`", line)) == set(PER_PROJECT)
+
+
 @pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
 def test_every_command_stands_in_the_docs_and_has_help(command: str) -> None:
-    assert f"exemplar {command}" in DOCS
+    assert f"exemplar {command}" in GUIDE
     help_ = CliRunner().invoke(app, [command, "--help"])
     assert help_.exit_code == 0
     assert command in help_.output
+
+
+def _options() -> list[tuple[str, str]]:
+    group = typer.main.get_command(app)
+    commands = {"": group, **getattr(group, "commands", {})}
+    return [
+        (name, spelling)
+        for name, command in commands.items()
+        for option in command.params
+        if option.param_type_name == "option" and not getattr(option, "hidden", False)
+        for spelling in (*option.opts, *option.secondary_opts)
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), _options())
+def test_every_option_stands_in_the_guide(command: str, option: str) -> None:
+    assert re.search(rf"{option}(?![\w-])", GUIDE), f"exemplar {command} {option}"
+
+
+def test_options_are_found() -> None:
+    assert {("serve", "--dry-run"), ("demo", "--no-hold"), ("accept", "--promise"), ("", "--version")} <= set(
+        _options()
+    )
+
+
+def test_every_table_of_measurements_names_the_benchmark_that_makes_it() -> None:
+    """And it is there; a table is a run of rows, or a block of what a command printed."""
+    sections = re.split(r"^## ", MEASURED, flags=re.MULTILINE)
+    for section in sections[1:]:
+        before, table, _ = re.split(r"(^\||^```)", section, maxsplit=1, flags=re.MULTILINE)
+        assert table
+        assert re.search(r"`benchmarks/\w+\.py`", before), section.splitlines()[0]
+    assert not re.search(r"^\||^```", sections[0], re.MULTILINE), "a table that stands in no section"
+    for script in re.findall(r"`(benchmarks/[\w/]+\.\w+)`", DOCS):
+        assert (REPOSITORY / script).exists(), script
+
+
+def test_the_table_of_the_readme_is_that_of_the_measurements() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("|")]
+    assert len(rows) >= 4
+    for row in rows:
+        assert row in MEASURED
+
+
+ACCURACY_SETS = {
+    "digits, the book": "digits, book",
+    "MNIST": "mnist",
+    "Banking77": "banking",
+    'digits, "is it': "rare",
+}
+ACCURACY_METHODS = (
+    "ours",
+    "textbook",
+    "random + logistic",
+    "random + LabelSpreading",
+    "small-text BreakingTies",
+    "scikit-activeml TypiClust",
+)
+
+
+def test_accuracies_are_the_means_of_the_sessions_that_were_kept() -> None:
+    """Each figure of the table against accuracy.csv, to the digit that is shown."""
+    sessions: dict[tuple[str, str, int], list[float]] = {}
+    with (REPOSITORY / "benchmarks" / "results" / "accuracy.csv").open() as file:
+        for session in csv.DictReader(file):
+            key = session["set"], session["method"], int(session["labels"])
+            sessions.setdefault(key, []).append(100 * float(session["test"]))
+    n_compared = 0
+    for title, name in ACCURACY_SETS.items():
+        row = next(line for line in MEASURED.splitlines() if line.startswith(f"| {title}"))
+        labels, *shown = [cell.strip() for cell in row.split("|")[2:-1]]
+        for method, figures in zip(ACCURACY_METHODS, shown, strict=True):
+            for n_labels, figure in zip(labels.split(" / "), figures.split(" / "), strict=False):
+                if figure:
+                    measured = mean(sessions[name, method, int(n_labels)])
+                    assert float(figure) == pytest.approx(measured, abs=0.0501), (name, method, n_labels)
+                    n_compared += 1
+    assert n_compared == 48
 
 
 def test_every_make_target_of_the_docs_exists() -> None:

@@ -124,7 +124,7 @@ def _environment(studio: LabelStudio, data_dir: Path) -> dict[str, str]:
         "LABEL_STUDIO_USERNAME": studio.email,
         "LABEL_STUDIO_PASSWORD": studio.password,
         "LABEL_STUDIO_USER_TOKEN": studio.token,
-        # Both: without the first a local backend is refused, without the second it gets no webhook.
+        # Both: without the first a local backend is refused, without the second its webhook is.
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
         # It calls nobody: no statistics, no error reports, no look for a newer version.
