@@ -1,8 +1,5 @@
 """What every flow of a project needs at hand."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from exemplar.errors import UnknownProjectError
@@ -13,14 +10,6 @@ from exemplar.labelstudio.files import Files
 from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
-
-# While annotators are at work (one annotated something within so many seconds), each request of a long series is
-# followed by a pause of so many times its own duration, so that their Submits feel little of it. What they will see
-# next is worth more, unless they are quick: the last annotation is so many seconds ago.
-AT_WORK = 10.0
-PAUSE = 20.0
-URGENT_PAUSE = 2.0
-READING = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,27 +58,3 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
         known_as=connection.known_as,
     )
     return Project(connection, store, client, files, own_settings)
-
-
-def is_at_work(project: Project) -> bool:
-    """Return whether annotators are at work."""
-    return _since_annotated(project) < AT_WORK
-
-
-def _since_annotated(project: Project) -> float:
-    return time.time() - project.store.raised_at("annotated")
-
-
-@contextmanager
-def considerate(
-    project: Project, *, interrupted: Callable[[], bool] = lambda: False, urgent: bool = False
-) -> Iterator[None]:
-    """Make one request of a long series, and leave Label Studio to the annotators for a moment after it."""
-    started = time.monotonic()
-    yield
-    ended = time.monotonic()
-    while is_at_work(project) and not interrupted():
-        pause = URGENT_PAUSE if urgent and _since_annotated(project) > READING else PAUSE
-        if time.monotonic() >= ended + pause * (ended - started):
-            return
-        time.sleep(0.02)

@@ -85,7 +85,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         for store in stores:
             store.raise_number("orders" if event == START_TRAINING else "webhooks")
             if event.startswith("ANNOTATION"):
-                store.touch("annotated")
+                store.note_annotation()
         return stores
 
     def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:

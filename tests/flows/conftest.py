@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import LABEL_CONFIG
-from exemplar import context
+from exemplar import pacing
 from exemplar.demo import digits
 from exemplar.jobs import run_once
 from exemplar.labelstudio.client import Client
@@ -203,7 +203,7 @@ def make_flow(
     monkeypatch.setitem(Client.__init__.__kwdefaults__, "patience", 0.1)
     monkeypatch.setattr(setup, "_tried_at", {})
     # Nobody else waits for this Label Studio: no pauses for annotators' sake.
-    monkeypatch.setattr(context, "PAUSE", 0.0)
+    monkeypatch.setattr(pacing, "_wait", lambda over, interrupted: None)
     # No https here: reading all certificates for each client took a third of the tests' time.
     monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *args, **options: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.context import Project, considerate
+from exemplar.context import Project
 from exemplar.engine import NEW, Geometry, default_n_clusters, resurvey, survey
 from exemplar.errors import TaskDataError
 from exemplar.features import images, texts
 from exemplar.features.texts import TextModel, fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
+from exemplar.pacing import considerate
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from exemplar.context import Project, is_at_work
+from exemplar.context import Project
+from exemplar.pacing import is_at_work
 from exemplar.rows.generation import generation_name, generation_number
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.manage import ensure_webhook, is_managed, make_current, our_backend

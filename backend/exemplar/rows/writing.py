@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from exemplar.context import Project, considerate, is_at_work
+from exemplar.context import Project
 from exemplar.labelstudio.client import Client
+from exemplar.pacing import considerate, is_at_work
 from exemplar.rows.generation import RETIRED, generation_name
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.plan import SOON, Patch, Plan, Row
