@@ -89,7 +89,7 @@ class Worker:
             turn.first_dirty = turn.first_dirty or now
             quiet = now - store.raised_at("webhooks") >= self._settings.debounce
             return quiet or now - turn.first_dirty >= max(DEBOUNCE_AT_MOST, self._settings.debounce)
-        if turn.again_at is not None:
+        if turn.again_at is not None and not self._ledger(store).is_importing:
             return now >= turn.again_at
         return now - turn.last >= self._settings.poll
 
@@ -97,8 +97,7 @@ class Worker:
         turn = self._turns[str(store.folder)]
         turn.first_dirty = turn.again_at = None
         try:
-            ledger = self._ledgers.setdefault(str(store.folder), Ledger(self._imports))
-            outcome = run_once(store, self._settings, ledger, dry_run=self._dry_run)
+            outcome = run_once(store, self._settings, self._ledger(store), dry_run=self._dry_run)
             turn.failures = 0
             if outcome is None or outcome.pending:
                 turn.again_at = time.time() + COME_BACK_AFTER
@@ -108,6 +107,9 @@ class Worker:
         finally:
             turn.last = time.time()
             self._busy.discard(str(store.folder))
+
+    def _ledger(self, store: ProjectStore) -> Ledger:
+        return self._ledgers.setdefault(str(store.folder), Ledger(self._imports))
 
     def _introduce(self, threads: ThreadPoolExecutor, *, start: bool = False) -> None:
         """Ask Label Studio to introduce us to projects that a webhook named and nobody here knows."""

@@ -13,7 +13,7 @@ from exemplar.demo import digits
 from exemplar.errors import LabelStudioError
 from exemplar.labelstudio.client import Client
 from exemplar.project.sync import OVERLAP
-from exemplar.rows import TOLERANCE, Ledger, reconciliation, writing
+from exemplar.rows import TOLERANCE, Ledger, imports, reconciliation, writing
 from flows.conftest import N_CLUSTERS, N_TASKS, Flow, said, truth
 from flows.fake_label_studio import choices
 from flows.fake_state import Json
@@ -391,7 +391,8 @@ def test_switched_off_pre_annotations_are_spoken_of(flow: Flow, caplog: pytest.L
 def test_annotations_interrupt_a_bulk_import_and_it_goes_on_where_it_was(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "BULK", 20)
+    monkeypatch.setattr(imports, "BULK", 20)
+    monkeypatch.setattr(imports, "LEAST", 1)
     project = flow.project(150)
     flow.settle(project)
     imported: list[int] = []
@@ -450,7 +451,8 @@ def test_a_big_import_waits_until_nobody_is_at_work_or_it_is_worth_while(
 def test_a_new_generation_takes_the_place_of_the_old_one_only_when_it_is_whole(
     flow: Flow, labelled: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "BULK", 5)
+    monkeypatch.setattr(imports, "BULK", 5)
+    monkeypatch.setattr(imports, "LEAST", 1)
     monkeypatch.setattr(reconciliation, "TOO_MANY_PATCHES", -1)
     monkeypatch.setattr(reconciliation, "NEW_GENERATION_EVERY", 0.0)
     monkeypatch.setattr(reconciliation, "_patching_cannot_follow", lambda *args: seen == [])

@@ -28,8 +28,8 @@ PAGE_SIZE = 500
 TASK_FIELDS = (
     "id,data,updated_at,annotations,result,was_cancelled,parent_prediction,lead_time,completed_by,created_at"
 )
-# Seconds for a bulk import: at 20 000 tasks, 2 000 rows take 15.
-IMPORT_TIMEOUT = 600.0
+# Seconds for a bulk import: of 100 000 rows it takes some minutes, and more while annotators are at work.
+IMPORT_TIMEOUT = 3600.0
 # What is read of a project; all of it takes Label Studio several times as long, because it counts the tasks again.
 PROJECT_FIELDS = "id,title,created_at,label_config,task_number,model_version,sampling,show_collab_predictions"
 Json = dict[str, Any]
@@ -243,7 +243,7 @@ class Client:
 
     def _retried(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send, and again with backoff while that is safe: a POST only if it never reached Label Studio."""
-        again = LabelStudioDownError if method != "POST" else _NotReachedError
+        again = LabelStudioDownError if method != "POST" else NotReachedError
         for attempt in Retrying(
             retry=retry_if_exception_type(again),
             wait=wait_exponential(multiplier=0.2, max=5) + wait_random(0, 0.2),
@@ -263,7 +263,7 @@ class Client:
         try:
             return self._http.request(method, path, **kwargs)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _NotReachedError(f"Label Studio at {self.url} cannot be reached: {error}") from error
+            raise NotReachedError(f"Label Studio at {self.url} cannot be reached: {error}") from error
         except httpx.TransportError as error:
             raise LabelStudioDownError(
                 f"Label Studio at {self.url} did not answer {method} {path}: {type(error).__name__}"
@@ -291,5 +291,5 @@ class Client:
             ) from error
 
 
-class _NotReachedError(LabelStudioDownError):
+class NotReachedError(LabelStudioDownError):
     """The request never reached Label Studio, so that even a POST may be sent again."""

@@ -25,6 +25,13 @@ class Ledger:
     ----------
     background : Executor, optional
         Where bulk imports run, so that annotations are taken in meanwhile.
+
+    Attributes
+    ----------
+    n_cut_off : int
+        How many imports were cut off whose rows never came.
+    look_at : float
+        Before this time (of the monotonic clock) nothing is to be seen of an import that was cut off.
     """
 
     def __init__(self, background: Executor | None = None) -> None:
@@ -34,6 +41,7 @@ class Ledger:
         self._life, self._filled_at = 0.0, -np.inf
         self._in_doubt = True  # an earlier process may have been killed
         self._background = background
+        self.n_cut_off, self.look_at = 0, -np.inf
 
     def is_stale(self, *, at_work: bool) -> bool:
         """Return whether the rows are to be listed anew; sooner while no annotator is at work."""
@@ -49,6 +57,12 @@ class Ledger:
     def has_imported(self) -> bool:
         """Whether rows were imported whose ids are not known."""
         return bool(self._imported)
+
+    @property
+    def is_importing(self) -> bool:
+        """Whether an import is under way: until it ends, only something new is worth another pass."""
+        under_way = self._import is not None and not self._import.done()
+        return under_way or time.monotonic() < self.look_at
 
     @property
     def n_under_way(self) -> int:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from exemplar.context import Project
-from exemplar.labelstudio.client import Client
 from exemplar.pacing import considerate, is_at_work
 from exemplar.rows.generation import RETIRED, generation_name
+from exemplar.rows.imports import import_rows, may_still_come
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.plan import SOON, Patch, Plan, Row
 from exemplar.store.snapshot import Snapshot
@@ -18,10 +17,8 @@ from exemplar.store.snapshot import Snapshot
 FEW = 5
 # So many threads create them: Label Studio takes no more at a time.
 WRITERS = 4
-# A bulk import is one request of at most so many rows. For each, Label Studio counts every row of the project anew:
-# few requests are quicker than many. Meanwhile it is slow to answer annotators.
-BULK = 10_000
-# So an import of more rows than these waits until nobody is at work, or so many answers make it worth while.
+# While it imports, Label Studio is slow to answer annotators: an import of more rows than these waits until nobody
+# is at work, or so many answers make it worth while.
 SMALL_IMPORT = 2000
 WORTH_IMPORTING = 20
 # So many patches of a pass are urgent.
@@ -58,7 +55,9 @@ def apply(
     n_urgent = _patch(project, snapshot, steps.patch[:URGENT], ledger, interrupted, urgent=True)
     _create(project, queue[len(soon) :], ledger)
     n_imported = _import(project, snapshot, others, ledger, interrupted)
-    n_patched = n_urgent + _patch(project, snapshot, steps.patch[URGENT:], ledger, interrupted)
+    # While it imports, Label Studio has enough to do.
+    others_to_patch = steps.patch[URGENT:] if not ledger.is_importing else []
+    n_patched = n_urgent + _patch(project, snapshot, others_to_patch, ledger, interrupted)
     for prediction_id in steps.retire:
         project.client.patch_prediction(prediction_id, model_version=generation_name(RETIRED))
         ledger.forget()
@@ -124,16 +123,10 @@ def _import(
     while start < len(rows) and ledger.settle() and not (start and interrupted()):
         if len(rows) > SMALL_IMPORT and snapshot.facts.n_answered < WORTH_IMPORTING and is_at_work(project):
             return start
+        if may_still_come(project, ledger):
+            return start
         project.store.note(doing=f"importing {len(rows) - start} rows", pending_rows=len(rows) - start)
-        ledger.import_(rows[start : start + BULK], partial(_import_rows, project.client.another(), project.id))
-        start = min(start + BULK, len(rows))
+        start += import_rows(project, rows[start:], ledger)
     if start == len(rows) and ledger.has_imported and ledger.settle():
         ledger.forget()
     return start
-
-
-def _import_rows(client: Client, project_id: int, rows: list[Json]) -> None:
-    try:
-        client.import_predictions(project_id, rows)
-    finally:
-        client.close()

@@ -9,6 +9,7 @@
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last
+    import.json          a bulk import that is under way, or was cut off
     audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
     accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn
     CURRENT              the name of the snapshot that is served
@@ -32,7 +33,7 @@ import orjson
 from exemplar.store import files
 from exemplar.store.accept_set import AcceptSet, accept_set_from_json, accept_set_to_json
 from exemplar.store.audit_log import AuditEntry, AuditLog
-from exemplar.store.records import Connection, Done, Status
+from exemplar.store.records import Connection, Done, Importing, Status
 from exemplar.store.snapshot import Facts, Snapshot
 from exemplar.store.snapshot_folder import SnapshotFolder
 
@@ -135,6 +136,21 @@ class ProjectStore:
 
     def save_done(self, done: Done) -> None:
         files.write_atomically(self.folder / "done.json", orjson.dumps(asdict(done)))
+
+    # -- bulk import ------------------------------------------------------------------------------------
+
+    def importing(self) -> Importing | None:
+        """Return the bulk import of which Label Studio has not said how it ended."""
+        raw = files.read_json(self.folder / "import.json")
+        return Importing(**raw) if raw else None
+
+    def note_import(self, importing: Importing) -> None:
+        """Write down that an import begins."""
+        files.write_atomically(self.folder / "import.json", orjson.dumps(asdict(importing)))
+
+    def end_import(self) -> None:
+        """Write down that it has ended, one way or the other."""
+        (self.folder / "import.json").unlink(missing_ok=True)
 
     # -- audit log --------------------------------------------------------------------------------------
 

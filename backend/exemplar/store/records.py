@@ -47,6 +47,20 @@ class Done:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Importing:
+    """A bulk import of which Label Studio has not said yet how it ended.
+
+    ``rows`` of them under the name ``version``, of which there are then ``expected``; ``since`` is in seconds since
+    the epoch.
+    """
+
+    version: str
+    rows: int
+    expected: int
+    since: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """What the worker is doing for a project (``doing``), or what went wrong last (``problem``)."""
 
