@@ -50,14 +50,18 @@ def main() -> None:
     print(f"{head}   {'Submits meanwhile: n':>20}{'p50':>9}{'p95':>9}")
     for n in given.tasks:
         with running() as it:
-            bare, ours = fill_bare(it, n, given.think), fill_ours(it, n, given.think)
-        for name, filled in (("a bare import", bare), ("ours", ours)):
+            # Before and after: whatever comes first in a new Label Studio is slower.
+            bare, ours, again = (fill(it, n, given.think) for fill in (fill_bare, fill_ours, fill_bare))
+        for name, filled in (("a bare import, before", bare), ("ours", ours), ("a bare import, after", again)):
             p50, p95 = 1e3 * np.percentile(filled.submits or [np.nan], [50, 95])
             print(
                 f"{n:7}  {name:22}{filled.seconds:9.1f}{filled.rows:9}{filled.twice:7}   "
                 f"{len(filled.submits):20}{p50:7.0f}ms{p95:7.0f}ms"
             )
-        print(f"{n:7}  ours against the bare import: {ours.seconds / bare.seconds:.2f}\n", flush=True)
+        print(
+            f"{n:7}  ours against the better one: {ours.seconds / min(bare.seconds, again.seconds):.2f}\n",
+            flush=True,
+        )
 
 
 def fill_bare(it: Running, n: int, think: float) -> Filled:

@@ -71,15 +71,19 @@ class Worker:
             self._introduce(threads, start=True)
             while goes_on():
                 for store in list(self._home.stores()):
-                    if self._is_due(store, time.time()):
+                    if self.is_due(store, time.time()):
                         self._busy.add(str(store.folder))
                         threads.submit(self._take_turn, store)
                 self._introduce(threads)
                 time.sleep(LOOK_EVERY)
 
-    def _is_due(self, store: ProjectStore, now: float) -> bool:
-        name = str(store.folder)
-        turn = self._turns.setdefault(name, Turn())
+    def turn(self, store: ProjectStore) -> Turn:
+        """Return when a project was and wants to be refreshed."""
+        return self._turns.setdefault(str(store.folder), Turn())
+
+    def is_due(self, store: ProjectStore, now: float) -> bool:
+        """Return whether a project is to be refreshed now."""
+        name, turn = str(store.folder), self.turn(store)
         if name in self._busy or now < turn.not_before:
             return False
         done = store.done()
@@ -89,15 +93,15 @@ class Worker:
             turn.first_dirty = turn.first_dirty or now
             quiet = now - store.raised_at("webhooks") >= self._settings.debounce
             return quiet or now - turn.first_dirty >= max(DEBOUNCE_AT_MOST, self._settings.debounce)
-        if turn.again_at is not None and not self._ledger(store).is_importing:
+        if turn.again_at is not None and not self.ledger(store).is_importing:
             return now >= turn.again_at
         return now - turn.last >= self._settings.poll
 
     def _take_turn(self, store: ProjectStore) -> None:
-        turn = self._turns[str(store.folder)]
+        turn = self.turn(store)
         turn.first_dirty = turn.again_at = None
         try:
-            outcome = run_once(store, self._settings, self._ledger(store), dry_run=self._dry_run)
+            outcome = run_once(store, self._settings, self.ledger(store), dry_run=self._dry_run)
             turn.failures = 0
             if outcome is None or outcome.pending:
                 turn.again_at = time.time() + COME_BACK_AFTER
@@ -108,7 +112,8 @@ class Worker:
             turn.last = time.time()
             self._busy.discard(str(store.folder))
 
-    def _ledger(self, store: ProjectStore) -> Ledger:
+    def ledger(self, store: ProjectStore) -> Ledger:
+        """Return what is known of a project's rows."""
         return self._ledgers.setdefault(str(store.folder), Ledger(self._imports))
 
     def _introduce(self, threads: ThreadPoolExecutor, *, start: bool = False) -> None:
@@ -152,7 +157,8 @@ def run_once(
             logger.exception("Project %s: the refresh failed", store.folder.name)
             raise
         state = "ready" if outcome.snapshot is not None else "starting"
-        doing = None if outcome.snapshot is not None else store.status().doing
+        goes_on = outcome.snapshot is None or ledger.is_importing
+        doing = store.status().doing if goes_on else None
         store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
         return outcome
 
