@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(Connection(key="1.1", url="http://studio"), ProjectStore(tmp_path), Mock(), Settings())
+    return Project(Connection(key="1.1", url="http://studio"), ProjectStore(tmp_path), Mock(), Mock(), Settings())
 
 
 def annotate(project: Project, clock: Clock, *intervals: float) -> None:
