@@ -5,6 +5,7 @@ inside the functions that say what a person does. Nothing waits for a fixed time
 it needs to see.
 """
 
+import json
 import os
 import re
 import time
@@ -55,9 +56,10 @@ def test_a_person_connects_labels_sees_preannotations_and_starts_training(
     log_in(page, label_studio)
 
     open_model_settings(page, project)
-    connect_model(page, "Exemplar", backend.url)
+    connect_model(page, "Exemplar", backend.url, extra_params='{"n_clusters": 12}')
     expect(model_card(page, "Exemplar")).to_contain_text("Connected")
     wait_for(lambda: learning(backend, project).get("state") == "ready", "the backend to be ready")
+    assert kept_extra_params(backend) == {"n_clusters": 12}
 
     stream = LabelStream(page)
     stream.open(project)
@@ -98,11 +100,12 @@ def open_model_settings(page: Page, project: Json) -> None:
     expect(page.get_by_role("heading", name="Model", exact=True)).to_be_visible()
 
 
-def connect_model(page: Page, name: str, url: str) -> None:
+def connect_model(page: Page, name: str, url: str, *, extra_params: str = "") -> None:
     """Press Connect Model, fill the form, press Validate and Save, and see the form go."""
     page.get_by_role("button", name="Add machine learning model").click()
     page.locator("input[name=title]").fill(name)
     page.locator("input[name=url]").fill(url)
+    page.get_by_label("Any extra params to pass during model connection").fill(extra_params)
     with page.expect_response(lambda response: _is_post(response, "/api/ml")) as saved:
         page.get_by_role("button", name="Save machine learning form").click()  # it reads "Validate and Save"
     assert saved.value.status == 201, saved.value.text()
@@ -200,6 +203,12 @@ def stored_answers(label_studio: Any, project: Json) -> dict[int, str]:
     query = {"project": project["id"], "page_size": 1000, "fields": "all"}
     tasks = _get(f"{label_studio.url}/api/tasks", label_studio.token, **query)["tasks"]
     return {task["id"]: _choice(task["annotations"][0]) for task in tasks if task["annotations"]}
+
+
+def kept_extra_params(backend: Any) -> Any:
+    """What the backend was told of its one project in the form's extra params."""
+    (path,) = backend.models.glob("**/connection.json")
+    return json.loads(path.read_text())["extra_params"]
 
 
 def has_preannotation(label_studio: Any, task: Json) -> bool:
