@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, hypergeom
 
-from exemplar.engine.evidence.acceptance import PROMISES, alpha_of, draw, judge, sample_size
+from exemplar.engine import PROMISES, draw, judge, sample_size
+from exemplar.engine.evidence.acceptance import alpha_of
 from exemplar.errors import InputError
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, kstest
 
-from exemplar.engine.evidence.audits import (
+from exemplar.engine import (
     MIN_AUDITS,
     Agreement,
     agreement,

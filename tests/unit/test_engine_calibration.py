@@ -6,13 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from exemplar.engine.propagation.calibration import (
-    USUAL_TEMPERATURE,
-    calibrated,
-    fit_temperature,
-    reliability,
-    typical_mass,
-)
+from exemplar.engine import calibrated, fit_temperature, reliability, typical_mass
+from exemplar.engine.propagation.calibration import USUAL_TEMPERATURE
 from exemplar.errors import InputError
 
 scores = arrays(

@@ -9,10 +9,11 @@ from scipy import sparse
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.semi_supervised import LabelSpreading
 
-from exemplar.engine.propagation import push, spreading
-from exemplar.engine.propagation.columns import Columns, empty_columns, gp_leave_one_out, gp_weights, leave_one_out
-from exemplar.engine.propagation.push import Pusher, column
-from exemplar.engine.propagation.spreading import ALPHA, Spreader, spread
+from exemplar.engine import Columns, Pusher, empty_columns, leave_one_out
+from exemplar.engine.propagation import ALPHA, push, spread, spreading
+from exemplar.engine.propagation.columns import gp_leave_one_out, gp_weights
+from exemplar.engine.propagation.push import column
+from exemplar.engine.propagation.spreading import Spreader
 from exemplar.errors import InputError
 
 

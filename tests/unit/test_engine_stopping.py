@@ -6,17 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
+from exemplar.engine import Checkpoint, advice, expected_gain, fixed_sample, is_due, kappa
 from exemplar.engine.evidence import hash_ranks
-from exemplar.engine.evidence.stopping import (
-    LEAST_GAIN,
-    Checkpoint,
-    advice,
-    expected_gain,
-    fixed_sample,
-    is_due,
-    kappa,
-    next_batch,
-)
+from exemplar.engine.evidence.stopping import LEAST_GAIN, next_batch
 from exemplar.errors import InputError
 
 KEYS = [f"task {i}" for i in range(300)]

@@ -15,7 +15,8 @@ def kept_with_it(
 ) -> Callable[Concatenate[Thing, Options], Derived]:
     """Return the function, which now gives the same object for the same thing and options, and makes it once.
 
-    Things are told apart by identity; what is derived must not hold its thing, or neither is ever let go.
+    Things are told apart by identity, so they define no equality of their own. What is derived must not hold its
+    thing, or neither is ever let go.
 
     Examples
     --------
