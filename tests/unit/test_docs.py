@@ -25,6 +25,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCS = "\n".join(page.read_text() for page in PAGES)
 GUIDE = (REPOSITORY / "docs" / "guide.md").read_text()
 MEASURED = (REPOSITORY / "docs" / "measured.md").read_text()
+SECURITY = (REPOSITORY / "docs" / "security.md").read_text()
 SETTINGS = (REPOSITORY / "docs" / "settings.md").read_text()
 DOCKERFILE = (REPOSITORY / "backend" / "Dockerfile").read_text()
 
@@ -102,6 +103,26 @@ def test_every_table_of_measurements_names_the_benchmark_that_makes_it() -> None
     assert not re.search(r"^\||^```", sections[0], re.MULTILINE), "a table that stands in no section"
     for script in re.findall(r"`(benchmarks/[\w/]+\.\w+)`", DOCS):
         assert (REPOSITORY / script).exists(), script
+
+
+def test_the_notebook_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    snippet = next(code for code in re.findall(r"```python\n(.+?)```", GUIDE, re.DOTALL) if "load_digits" in code)
+    exec(compile(snippet, "guide.md", "exec"), {})
+    said = re.fullmatch(r"([\d.]+)% of 1797 digits are right\n", capsys.readouterr().out)
+    assert said
+    assert float(said[1]) > 85
+
+
+def test_every_threat_names_its_test_and_that_exists() -> None:
+    """One test, or a whole file of them."""
+    rows = [line for line in SECURITY.splitlines() if line.startswith("|")]
+    column = [cell.strip() for cell in rows[0].split("|")].index("the test")
+    for row in rows[2:]:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row.split("|")[column])
+        assert named, row
+        for path, test in named:
+            assert (REPOSITORY / path).exists(), path
+            assert f"def {test}" in (REPOSITORY / path).read_text(), test
 
 
 def test_the_table_of_the_readme_is_that_of_the_measurements() -> None:
