@@ -1,7 +1,6 @@
 """The command `exemplar`: thin commands over the library."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 
 from exemplar import __version__
 from exemplar.errors import ExemplarError, SettingError
-from exemplar.settings import Settings, from_environment
+from exemplar.settings import Settings, doubts, from_environment
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,8 +19,8 @@ app = typer.Typer(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [env: EXEMPLAR_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.  [env: PORT]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on, instead of EXEMPLAR_HOST.")] = None,
+    port: Annotated[str | None, typer.Option(metavar="<int>", help="Port to listen on, instead of PORT.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read everything, write nothing; log what would be written.")
     ] = False,
@@ -122,5 +121,8 @@ def main() -> None:
         sys.exit(2 if isinstance(error, SettingError) else 1)
 
 
-def _settings(**given: Any) -> Settings:
-    return replace(from_environment(), **{name: value for name, value in given.items() if value is not None})
+def _settings(**options: Any) -> Settings:
+    settings = from_environment(**options)
+    for doubt in doubts():
+        typer.secho(f"exemplar: {doubt}", fg="yellow", err=True)
+    return settings

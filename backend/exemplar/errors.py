@@ -6,6 +6,7 @@ Each kind maps to one HTTP status; each message has the name, the value and what
 
     ExemplarError                500
     ├── SettingError             422  a setting is wrong: the start stops
+    │   └── UnknownSettingError  422  a name that no setting has
     ├── InputError               422  an array or a request that cannot be used
     │   └── LabelConfigError     422  nothing in the label config that we can classify
     ├── UnknownProjectError      404  no project of that name was ever set up here
@@ -15,6 +16,8 @@ Each kind maps to one HTTP status; each message has the name, the value and what
     └── TaskDataError                 one task that cannot be read; it alone is left out
         └── NotNowError               … for now: its host does not answer, so it is tried again
 """
+
+from collections.abc import Iterable
 
 
 class ExemplarError(Exception):
@@ -30,6 +33,14 @@ class SettingError(ExemplarError):
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         super().__init__(f"{name}={value!r}: expected {expected}")
+
+
+class UnknownSettingError(SettingError):
+    """A name that no setting has; its value, which may be a secret, is not shown."""
+
+    def __init__(self, name: str, known: Iterable[str], meant: str | None) -> None:
+        hint = f"did you mean {meant}?" if meant else f"expected one of {', '.join(known)}"
+        ExemplarError.__init__(self, f"{name}: no setting is called so; {hint}")
 
 
 class InputError(ExemplarError, ValueError):

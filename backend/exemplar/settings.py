@@ -6,15 +6,16 @@ project, in the extra params of the model connection in Label Studio (``PER_PROJ
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from exemplar.errors import SettingError
+from exemplar.errors import SettingError, UnknownSettingError
+from exemplar.misspelt import OURS, nearest, unknown_of_others, unknown_of_ours
 
 # The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
 PROPAGATIONS = (
@@ -64,6 +65,16 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
 
 def _port(name: str, value: Any) -> int:
     return _whole(name, value, 1, 65535)
+
+
+def _host(name: str, value: Any) -> str:
+    host = str(value).strip()
+    # Colons are those of an IPv6 address: two of them at least.
+    if not host or host.count(":") == 1 or any(sign in host for sign in "/[]@ "):
+        raise SettingError(
+            name, value, "a name or an address such as 127.0.0.1 or 0.0.0.0, without http:// or a port"
+        )
+    return host
 
 
 def _percent(name: str, value: Any) -> float:
@@ -125,9 +136,10 @@ def address(name: str, value: Any) -> str:
     """Return an address without a slash at its end, or raise a SettingError if it is none of HTTP."""
     try:
         parts = urlsplit(str(value))
-    except ValueError:
-        parts = urlsplit("")
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port above 65535 or that is no number, a bracket that is not closed
+        is_one = False
+    if value and not is_one:
         raise SettingError(name, value, "an address such as http://localhost:8080")
     return str(value).rstrip("/")
 
@@ -199,7 +211,7 @@ class Settings:
         _path,
         "Folder of the snapshots and the audit log. Deleting it forgets audits and accepted sets, nothing else.",
     )
-    host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 in a container.")
+    host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _host, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, _port, "Port to listen on.")
     allowed_hosts: tuple[str, ...] = _setting(
         "EXEMPLAR_ALLOWED_HOSTS",
@@ -273,24 +285,58 @@ PER_PROJECT = (
 )
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read all settings.
+def from_environment(environ: Mapping[str, str] = os.environ, **options: Any) -> Settings:
+    """Read all settings; ``options`` of the command line win, and pass the same checks under their own names.
 
     Raises
     ------
     SettingError
         If a value is not what its setting expects, or two settings do not fit together.
+    UnknownSettingError
+        If a variable is called like a setting and is none.
     """
+    _check_names(environ)
     given = {}
     for setting in fields(Settings):
         about = setting.metadata
-        for env in filter(None, (about["env"], about["alias"])):
+        if options.get(setting.name) is not None:
+            given[setting.name] = about["parse"](f"--{setting.name.replace('_', '-')}", options[setting.name])
+            continue
+        for env in _names(setting):
             if environ.get(env, "").strip():
                 given[setting.name] = about["parse"](env, environ[env].strip())
                 break
     settings = Settings(**given)
     _check_together(settings)
     return settings
+
+
+def doubts(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield a sentence for each variable of another name by which a setting was probably meant."""
+    for name, meant in _unknown_of_others(environ):
+        yield f"{name} is read by nobody here: did you mean {meant}?"
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    unknown = list(unknown_of_ours(environ, _known()))
+    # Passed over, a password that is called otherwise would leave all open.
+    unknown += [found for found in _unknown_of_others(environ) if found[1].startswith("BASIC_AUTH")]
+    if unknown:
+        name, meant = unknown[0]
+        raise UnknownSettingError(name, _known(), meant)
+
+
+def _unknown_of_others(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    is_set = {setting.metadata["env"] for setting in fields(Settings) if any(map(environ.get, _names(setting)))}
+    return ((name, meant) for name, meant in unknown_of_others(environ, _known()) if meant not in is_set)
+
+
+def _known() -> list[str]:
+    return [env for setting in fields(Settings) for env in _names(setting)]
+
+
+def _names(setting: Field[Any]) -> list[str]:
+    return [env for env in (setting.metadata["env"], setting.metadata["alias"]) if env]
 
 
 def _check_together(settings: Settings) -> None:
@@ -313,6 +359,7 @@ def for_project(settings: Settings, extra_params: Mapping[str, Any] | None) -> S
     changes = {}
     for name, value in (extra_params or {}).items():
         if name not in PER_PROJECT:
-            raise SettingError(f"extra param {name}", value, "one of " + ", ".join(PER_PROJECT))
+            meant = nearest(name.removeprefix(OURS), PER_PROJECT)
+            raise UnknownSettingError(f"extra param {name}", PER_PROJECT, meant)
         changes[name] = parsers[name](f"extra param {name}", value)
     return replace(settings, **changes)

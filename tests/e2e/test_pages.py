@@ -176,8 +176,8 @@ class LabelStream:
 
 
 def take_screenshot(page: Page, tmp_path: Path) -> None:
-    """Keep the page as a picture; the one in README.md was made with EXEMPLAR_SCREENSHOT=<file>."""
-    file = os.environ.get("EXEMPLAR_SCREENSHOT") or tmp_path / "labelling.png"
+    """Keep the page as a picture; the one in README.md was made with EXEMPLAR_TEST_SCREENSHOT=<file>."""
+    file = os.environ.get("EXEMPLAR_TEST_SCREENSHOT") or tmp_path / "labelling.png"
     page.screenshot(path=file, animations="disabled")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exemplar.errors import SettingError
-from exemplar.settings import PER_PROJECT, Secret, Settings, for_project, from_environment
+from exemplar.errors import SettingError, UnknownSettingError
+from exemplar.settings import PER_PROJECT, Secret, Settings, doubts, for_project, from_environment
 
 LABEL_STUDIO = {"LABEL_STUDIO_URL": "http://localhost:8080"}
 
@@ -33,6 +33,8 @@ def test_every_setting_has_its_own_name_and_a_sentence() -> None:
         ("LABEL_STUDIO_HOST", "http://localhost:8080", "label_studio_url", "http://localhost:8080"),
         ("MODEL_DIR", "/data/models", "model_dir", Path("/data/models")),
         ("EXEMPLAR_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("EXEMPLAR_HOST", "::1", "host", "::1"),
+        ("EXEMPLAR_HOST", "localhost", "host", "localhost"),
         ("PORT", " 8001 ", "port", 8001),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
         ("EXEMPLAR_MANAGE", "Off", "manage", False),
@@ -55,6 +57,13 @@ def test_a_right_value_is_taken(env: str, text: str, field: str, value: object) 
         ("LABEL_STUDIO_URL", "http://", "http://localhost:8080"),
         ("LABEL_STUDIO_URL", "http://[::1", "http://localhost:8080"),
         ("LABEL_STUDIO_HOST", "ftp://ls", "http://localhost:8080"),
+        ("LABEL_STUDIO_URL", "http://localhost:99999", "http://localhost:8080"),
+        ("LABEL_STUDIO_URL", "http://localhost:0", "http://localhost:8080"),
+        ("LABEL_STUDIO_URL", "http://localhost:port", "http://localhost:8080"),
+        ("EXEMPLAR_HOST", "http://0.0.0.0", "127.0.0.1"),
+        ("EXEMPLAR_HOST", "0.0.0.0:9090", "without http:// or a port"),
+        ("EXEMPLAR_HOST", "[::1]", "127.0.0.1"),
+        ("EXEMPLAR_HOST", "my host", "127.0.0.1"),
         ("MODEL_DIR", "~no-such-user-at-all/models", ""),
         ("PORT", "0", "1 to 65535"),
         ("PORT", "65536", "1 to 65535"),
@@ -87,6 +96,113 @@ def test_the_name_wins_over_its_alias() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
+
+
+# ── Names that are mistyped ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("EXEMPLAR_QUEU", "EXEMPLAR_QUEUE"),
+        ("EXEMPLAR_BATCHSIZE", "EXEMPLAR_BATCH_SIZE"),
+        ("EXEMPLAR_BATCH", "EXEMPLAR_BATCH_SIZE"),
+        ("EXEMPLAR_CLUSTERS", "EXEMPLAR_N_CLUSTERS"),
+        ("exemplar_queue", "EXEMPLAR_QUEUE"),
+        ("EXEMPLAR_MODEL_DIR", "MODEL_DIR"),
+        ("EXEMPLAR_PORT", "PORT"),
+        ("EXEMPLAR_LOGLEVEL", "LOG_LEVEL"),
+        ("EXEMPLAR_URL", "LABEL_STUDIO_URL"),
+        ("EXEMPLAR_API_KEY", "LABEL_STUDIO_API_KEY"),
+        ("BASIC_AUTH_PASSWORD", "BASIC_AUTH_PASS"),
+        ("BASIC_AUTH_USERNAME", "BASIC_AUTH_USER"),
+    ],
+)
+def test_a_name_like_ours_stops_the_start_with_the_nearest_one(name: str, meant: str) -> None:
+    with pytest.raises(UnknownSettingError, match=rf"{name}: .*did you mean {meant}\?") as refused:
+        from_environment({name: "hunter2"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_name_like_none_is_named_with_all_there_are() -> None:
+    with pytest.raises(UnknownSettingError, match=r"EXEMPLAR_XYZ: .*expected one of .*EXEMPLAR_QUEUE"):
+        from_environment({"EXEMPLAR_XYZ": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EXEMPLAR_QUEU", " "),  # as good as not set
+        ("EXEMPLAR_TEST_REQUIRE", "all"),
+        ("EXEMPLAR_BENCH_DATA", "/data"),
+        # Kubernetes sets these in every pod beside a service called `exemplar`.
+        ("EXEMPLAR_SERVICE_HOST", "10.0.0.7"),
+        ("EXEMPLAR_SERVICE_PORT_HTTP", "9090"),
+        ("EXEMPLAR_PORT", "tcp://10.0.0.7:9090"),
+        ("EXEMPLAR_PORT_9090_TCP_ADDR", "10.0.0.7"),
+    ],
+)
+def test_what_is_no_mistyped_setting_does_not_stop_the_start(name: str, value: str) -> None:
+    assert from_environment({name: value}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LABEL_STUDIO_TOKEN", "LABEL_STUDIO_API_KEY"),
+        ("LABELSTUDIO_API_KEY", "LABEL_STUDIO_API_KEY"),
+        ("LABELSTUDIO_URL", "LABEL_STUDIO_URL"),
+        ("LABEL_STUDO_URL", "LABEL_STUDIO_URL"),
+        ("LS_URL", "LABEL_STUDIO_URL"),
+        ("MODELS_DIR", "MODEL_DIR"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+    ],
+)
+def test_a_name_that_may_be_another_programs_is_only_told(name: str, meant: str) -> None:
+    environ = {name: "hunter2"}
+    assert from_environment(environ) == Settings()
+    (said,) = doubts(environ)
+    assert name in said
+    assert meant in said
+    assert "hunter2" not in said
+
+
+def test_nobody_is_asked_of_a_name_while_the_right_one_is_set() -> None:
+    right = {"LABEL_STUDIO_HOST": "http://ls", "LABEL_STUDIO_API_KEY": "hunter2"}
+    login = {"BASIC_AUTH_USER": "exemplar", "BASIC_AUTH_PASS": "swordfish"}
+    others = {"LABEL_STUDIO_HOSTNAME": "ls", "LABEL_STUDIO_TOKEN": "hunter2", "BASIC_AUTH_PASSWORD": "swordfish"}
+    from_environment(right | login | others)
+    assert not list(doubts(right | login | others))
+
+
+def test_label_studios_own_variables_are_its_own() -> None:
+    own = (
+        "USERNAME",
+        "PASSWORD",
+        "USER_TOKEN",
+        "BASE_DATA_DIR",
+        "PORT",
+        "LOCAL_FILES_DOCUMENT_ROOT",
+        "ENABLE_LEGACY_API_TOKEN",
+    )
+    assert not list(doubts({f"LABEL_STUDIO_{name}": "x" for name in own}))
+
+
+# ── Options of the command line ──────────────────────────────────────────────────────────────────────────
+
+
+def test_an_option_wins_over_the_environment() -> None:
+    settings = from_environment({"PORT": "9191", "EXEMPLAR_HOST": "0.0.0.0"}, port="9292", host=None)
+    assert (settings.port, settings.host) == (9292, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("port", "99999"), ("port", "0"), ("port", "-1"), ("port", "http"), ("port", ""), ("host", "")],
+)
+def test_an_option_passes_its_settings_check_under_its_own_name(option: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"^--{option}={value!r}: expected "):
+        from_environment({}, **{option: value})
 
 
 # ── Together ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,8 +271,28 @@ def test_no_extra_params_change_nothing(nothing: dict[str, object] | None) -> No
 
 @pytest.mark.parametrize("name", ["label_studio_api_key", "model_dir", "nclusters", "EXEMPLAR_BATCH_SIZE"])
 def test_what_is_no_projects_business_is_refused(name: str) -> None:
-    with pytest.raises(SettingError, match=f"extra param {name}='x': expected one of {', '.join(PER_PROJECT)}"):
+    with pytest.raises(UnknownSettingError, match=f"extra param {name}: no setting is called so") as refused:
+        for_project(Settings(), {name: "hunter2"})
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nclusters", "n_clusters"),
+        ("EXEMPLAR_BATCH_SIZE", "batch_size"),
+        ("Queue", "queue"),
+        ("audit", "audit_share"),
+    ],
+)
+def test_an_extra_param_that_is_mistyped_is_named_with_the_nearest_one(name: str, meant: str) -> None:
+    with pytest.raises(UnknownSettingError, match=f"did you mean {meant}\\?"):
         for_project(Settings(), {name: "x"})
+
+
+def test_an_extra_param_that_is_like_none_is_named_with_all_there_are() -> None:
+    with pytest.raises(UnknownSettingError, match=f"expected one of {', '.join(PER_PROJECT)}"):
+        for_project(Settings(), {"learning_rate": 0.1})
 
 
 @pytest.mark.parametrize(

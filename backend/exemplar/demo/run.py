@@ -28,6 +28,7 @@ from exemplar.demo.label_studio import LabelStudio
 from exemplar.demo.processes import LOOPBACK, DemoError, end_of_log, free_port, running_server, wait_until_up
 from exemplar.demo.project import DemoProject
 from exemplar.errors import SettingError
+from exemplar.settings import address, from_environment
 
 _STUDIO_PORT = 8080
 _BACKEND_PORT = 9090
@@ -100,12 +101,16 @@ def run_demo(
 
     Raises
     ------
+    SettingError
+        If an option or a setting is not what is expected.
     DemoError
         If a step did not work; the message says which, and why.
     """
     console = console or Console()
+    backend_url = address("--backend-url", backend_url)
     folders = Folders(directory.absolute())
     external = _external_studio(environ)
+    from_environment(_without_login(environ))  # a wrong setting ends the demo before anything is installed
     state = folders.root / "external-project.json" if external else folders.studio / "demo-project.json"
     with _alone(folders.root), _signals_as_ctrl_c(), _farewell(console), ExitStack() as until_the_end:
         if fresh:
@@ -141,6 +146,11 @@ def _external_studio(environ: Mapping[str, str]) -> LabelStudio | None:
         given, lacking = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY")[:: 1 if url else -1]
         raise SettingError(lacking, "", f"a value, because {given} is set; or unset both for a new Label Studio")
     return LabelStudio(url, email="", password="", token=key) if url else None
+
+
+def _without_login(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without another backend's login, which may be exported here: it would shut us out."""
+    return {**environ, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}
 
 
 @contextmanager
@@ -179,14 +189,11 @@ def _backend_environment(
 ) -> dict[str, str]:
     never_by_proxy = filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "localhost", LOOPBACK))
     environment = {
-        **environ,
+        **_without_login(environ),
         "LABEL_STUDIO_URL": studio.url,
         "LABEL_STUDIO_API_KEY": studio.token,
         "MODEL_DIR": str(folders.models),
         "NO_PROXY": ",".join(never_by_proxy),
-        # Settings of another backend that may be exported here; the demo would not get past them.
-        "BASIC_AUTH_USER": "",
-        "BASIC_AUTH_PASS": "",
         "REDIS_URL": "",
     }
     return {**environment, "EXEMPLAR_HOST": LOOPBACK} if is_local else environment
@@ -281,7 +288,10 @@ def _step(console: Console, doing: str, done: str) -> Iterator[Callable[[str], N
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with this process however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError("--directory", str(root), f"a folder that can be written ({error.strerror})") from error
     path = root / "demo.lock"
     # A fresh start deletes folders here: only our own. The tests may have put Label Studio here before.
     if not path.exists() and {found.name for found in root.iterdir()} - {"venv"}:
