@@ -5,6 +5,7 @@ worker looks there, twenty times a second, and a restart continues where the las
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -29,19 +30,27 @@ DEBOUNCE_AT_MOST = 2.0
 # Rows that were just created are compared once more after so many seconds, left-over patches almost at once.
 COME_BACK_AFTER = 1.0
 BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)
+# After a failure, a new webhook is a reason to try again after so many seconds already.
+TRY_AGAIN_AFTER = 2.0
+# What fails twenty times a second is said once in so many seconds.
+SAY_EVERY = 60.0
 # A project that nobody of ours knows is looked for at most so often.
 INTRODUCE_EVERY = 5.0
 
 
 @dataclass
 class Turn:
-    """When a project was last refreshed and when it wants to be again."""
+    """When a project was last refreshed and when it wants to be again, in seconds of the monotonic clock.
 
-    last: float = 0.0
+    ``seen`` is the number of webhooks when it was last refreshed.
+    """
+
+    last: float = -math.inf
     first_dirty: float | None = None
-    not_before: float = 0.0
+    not_before: float = -math.inf
     again_at: float | None = None
     failures: int = 0
+    seen: int = 0
 
 
 class Worker:
@@ -62,36 +71,58 @@ class Worker:
         self._ledgers: dict[str, Ledger] = {}
         self._imports = ThreadPoolExecutor(2, thread_name_prefix="import")
         self._busy: set[str] = set()
-        self._introduced_at = 0.0
+        self._introduced_at = -math.inf
+        self._said: dict[str, float] = {}
         self._strangers = self._home.strangers()
 
     def run(self, goes_on: Callable[[], bool]) -> None:
         """Work until ``goes_on`` says no."""
         with ThreadPoolExecutor(4, thread_name_prefix="refresh") as threads:
-            self._introduce(threads, start=True)
             while goes_on():
-                for store in list(self._home.stores()):
-                    if self.is_due(store, time.time()):
-                        self._busy.add(str(store.folder))
-                        threads.submit(self._take_turn, store)
-                self._introduce(threads)
+                try:
+                    self._look(threads)
+                except Exception as error:  # the loop goes on, whatever it meets
+                    self._say("The projects in %s could not be looked at", self._settings.model_dir, error)
                 time.sleep(LOOK_EVERY)
+
+    def _look(self, threads: ThreadPoolExecutor) -> None:
+        """Let each project that is due take its turn; what is wrong with one is no other's matter."""
+        for store in list(self._home.introduced()):
+            try:
+                if self.is_due(store, time.monotonic()):
+                    self._busy.add(str(store.folder))
+                    threads.submit(self._take_turn, store)
+            except Exception as error:
+                self._say("Project %s could not be looked at", store.folder.name, error)
+        self._introduce(threads)
+
+    def _say(self, sentence: str, about: object, error: Exception) -> None:
+        key = f"{about} {type(error).__name__}"
+        if time.monotonic() - self._said.get(key, -math.inf) >= SAY_EVERY:
+            self._said[key] = time.monotonic()
+            logger.error(sentence, about, exc_info=error)
 
     def turn(self, store: ProjectStore) -> Turn:
         """Return when a project was and wants to be refreshed."""
         return self._turns.setdefault(str(store.folder), Turn())
 
     def is_due(self, store: ProjectStore, now: float) -> bool:
-        """Return whether a project is to be refreshed now."""
+        """Return whether a project is to be refreshed now, by the monotonic clock."""
         name, turn = str(store.folder), self.turn(store)
-        if name in self._busy or now < turn.not_before:
+        if name in self._busy:
             return False
-        done = store.done()
-        if store.number("orders") > done.orders:
+        connection = store.connection()
+        if connection is None or connection.closed:
+            return False
+        # Not "more than": a file of numbers that was lost begins anew.
+        webhooks, done = store.number("webhooks"), store.done()
+        if now < turn.not_before and (webhooks == turn.seen or now < turn.last + TRY_AGAIN_AFTER):
+            return False
+        if store.number("orders") != done.orders:
             return True
-        if store.number("webhooks") > done.webhooks:
+        if webhooks != done.webhooks:
             turn.first_dirty = turn.first_dirty or now
-            quiet = now - store.raised_at("webhooks") >= self._settings.debounce
+            quiet = time.time() - store.raised_at("webhooks") >= self._settings.debounce
             return quiet or now - turn.first_dirty >= max(DEBOUNCE_AT_MOST, self._settings.debounce)
         if turn.again_at is not None and not self.ledger(store).is_importing:
             return now >= turn.again_at
@@ -100,28 +131,32 @@ class Worker:
     def _take_turn(self, store: ProjectStore) -> None:
         turn = self.turn(store)
         turn.first_dirty = turn.again_at = None
+        turn.seen = store.number("webhooks")
         try:
             outcome = run_once(store, self._settings, self.ledger(store), dry_run=self._dry_run)
             turn.failures = 0
             if outcome is None or outcome.pending:
-                turn.again_at = time.time() + COME_BACK_AFTER
+                turn.again_at = time.monotonic() + COME_BACK_AFTER
         except Exception:  # the boundary of a job: run_once has reported it
-            turn.not_before = time.time() + BACKOFF[min(turn.failures, len(BACKOFF) - 1)]
+            turn.not_before = time.monotonic() + BACKOFF[min(turn.failures, len(BACKOFF) - 1)]
             turn.failures += 1
         finally:
-            turn.last = time.time()
+            turn.last = time.monotonic()
             self._busy.discard(str(store.folder))
 
     def ledger(self, store: ProjectStore) -> Ledger:
         """Return what is known of a project's rows."""
         return self._ledgers.setdefault(str(store.folder), Ledger(self._imports))
 
-    def _introduce(self, threads: ThreadPoolExecutor, *, start: bool = False) -> None:
+    def _introduce(self, threads: ThreadPoolExecutor) -> None:
         """Ask Label Studio to introduce us to projects that a webhook named and nobody here knows."""
-        strangers = self._home.strangers()
-        if not start and (strangers == self._strangers or time.time() - self._introduced_at < INTRODUCE_EVERY):
+        start = self._introduced_at == -math.inf
+        if time.monotonic() - self._introduced_at < INTRODUCE_EVERY:
             return
-        self._strangers, self._introduced_at = strangers, time.time()
+        strangers, lost = self._home.strangers(), any(self._home.damaged())
+        if not start and strangers == self._strangers and not lost:
+            return
+        self._strangers, self._introduced_at = strangers, time.monotonic()
         if self._settings.label_studio_api_key:
             threads.submit(introduce, self._settings, self._home)
 
@@ -137,30 +172,30 @@ def run_once(
         Whatever the refresh raised, after it was logged and noted in the status.
     """
     ledger = ledger or Ledger()
-    with store.lock() as mine:
-        if not mine:
-            ledger.doubt()
-            return None
-        try:
+    try:
+        with store.lock() as mine:
+            if not mine:
+                ledger.doubt()
+                return None
             outcome = _refresh(store, settings, ledger, dry_run=dry_run)
-        except ExemplarError as error:
-            _note_problem(store, str(error))
-            level = logging.WARNING if isinstance(error, LabelStudioDownError) else logging.ERROR
-            logger.log(level, "Project %s: %s", store.folder.name, error)
-            raise
-        except OSError as error:  # a full disk, a folder that cannot be written: the old snapshot stays
-            _note_problem(store, f"{store.folder}: {error.strerror or error}; the last snapshot is served on")
-            logger.error("Project %s: %s: %s", store.folder.name, store.folder, error)
-            raise
-        except Exception as error:
-            _note_problem(store, f"the refresh failed: {type(error).__name__}; the log tells more")
-            logger.exception("Project %s: the refresh failed", store.folder.name)
-            raise
-        state = "ready" if outcome.snapshot is not None else "starting"
-        goes_on = outcome.snapshot is None or ledger.is_importing
-        doing = store.status().doing if goes_on else None
-        store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
-        return outcome
+            state = "ready" if outcome.snapshot is not None else "starting"
+            goes_on = outcome.snapshot is None or ledger.is_importing
+            doing = store.status().doing if goes_on else None
+            store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
+            return outcome
+    except ExemplarError as error:
+        _note_problem(store, str(error))
+        level = logging.WARNING if isinstance(error, LabelStudioDownError) else logging.ERROR
+        logger.log(level, "Project %s: %s", store.folder.name, error)
+        raise
+    except OSError as error:  # a full disk, a folder that cannot be written: the old snapshot stays
+        _note_problem(store, f"{store.folder}: {error.strerror or error}; the last snapshot is served on")
+        logger.error("Project %s: %s: %s", store.folder.name, store.folder, error)
+        raise
+    except Exception as error:
+        _note_problem(store, f"the refresh failed: {type(error).__name__}; the log tells more")
+        logger.exception("Project %s: the refresh failed", store.folder.name)
+        raise
 
 
 def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run: bool) -> Outcome:
@@ -183,9 +218,10 @@ def introduce(settings: Settings, home: Home) -> None:
     try:
         client = Client(settings.label_studio_url, settings.label_studio_api_key)
         try:
+            lost = {store.project_id for store in home.damaged()}
             for facts in client.projects():
-                known = home.with_id(facts["id"])
-                if generation_number(facts["model_version"]) is not None and not known:
+                ours = generation_number(facts["model_version"]) is not None or facts["id"] in lost
+                if ours and not home.with_id(facts["id"]):
                     client.backends(facts["id"])
         finally:
             client.close()

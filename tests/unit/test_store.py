@@ -235,12 +235,15 @@ def test_a_part_that_a_crash_spoilt_is_made_anew_by_the_next_save(store: Project
     np.testing.assert_array_equal(store.current().geometry.X, snapshot().geometry.X)
 
 
-@pytest.mark.parametrize("name", ["000009", "", "\n"])
-def test_a_pointer_to_nothing_is_no_snapshot(store: ProjectStore, name: str) -> None:
-    store.save(snapshot())
-    (store.folder / "CURRENT").write_text(name)
-    assert store.current() is None
-    assert store.facts() is None
+@pytest.mark.parametrize("name", [b"000009", b"", b"\n", b"\xff\xfe", b"../../elsewhere"])
+def test_a_pointer_to_nothing_is_one_to_the_newest_before(store: ProjectStore, name: bytes) -> None:
+    store.save(snapshot(1))
+    store.save(snapshot(2))
+    (store.folder / "CURRENT").write_bytes(name)
+    loaded = store.current()
+    assert loaded is not None
+    assert (loaded.facts.number, store.facts().number) == (2, 2)
+    assert not store.is_current(loaded)
 
 
 def test_rollback_is_moving_the_pointer(store: ProjectStore) -> None:
@@ -292,7 +295,8 @@ def test_the_connection_is_readable_by_its_owner_alone(store: ProjectStore) -> N
     finally:
         os.umask(before)
     assert stat.S_IMODE((store.folder / "connection.json").stat().st_mode) == 0o600
-    assert files(store.folder) == ["connection.json"]
+    assert stat.S_IMODE((store.folder / "connection.copy.json").stat().st_mode) == 0o600
+    assert files(store.folder) == ["connection.copy.json", "connection.json"]
 
 
 def test_parts_of_a_connection_are_changed_alone(store: ProjectStore) -> None:
@@ -319,7 +323,7 @@ def test_a_broken_file_is_as_good_as_none(store: ProjectStore, caplog: pytest.Lo
     store.folder.mkdir(parents=True)
     (store.folder / f"{name}.json").write_bytes(b'{"key": "1.1')
     assert getattr(store, name)() == fresh
-    assert f"{name}.json is broken" in caplog.text
+    assert f"{name}.json is damaged and is not used" in caplog.text
 
 
 # ── Dirty numbers ────────────────────────────────────────────────────────────────────────────────────────

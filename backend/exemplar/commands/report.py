@@ -39,6 +39,8 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
         n, same = said["agreement"]["n"], said["agreement"]["n_same"]
         yield f"Agreement      annotators kept {same} of {n} pre-annotations that they saw; no measure of accuracy"
     yield from _doubts(said, facts)
+    if trouble := stores[0].audit_trouble():
+        yield f"Audit log      {trouble}"
     yield f"Advice         {said['advice']['why']}"
 
 
@@ -61,6 +63,8 @@ def _reliability(found: dict[str, Any]) -> Iterator[str]:
 
 def accept_sentence(found: dict[str, Any]) -> str:
     """Return what the accept rule says of the last frozen set."""
+    if found["verdict"] == "damaged":
+        return f"attempt {found['attempt']}: its file cannot be read; `exemplar accept --again` freezes another"
     frozen, promise = (
         f"attempt {found['attempt']}, {found['n_tasks']} frozen predictions",
         f"{found['promise']:.0%}",

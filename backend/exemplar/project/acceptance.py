@@ -39,8 +39,7 @@ def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confi
         raise InputError(
             f"min_confidence is {min_confidence:g}: expected less, no prediction that is to be tested is as sure"
         )
-    last = store.accept_set()
-    attempt = last.attempt + 1 if last else 1
+    attempt = store.accept_attempt() + 1
     n = sample_size(promise, attempt=attempt, n_tasks=len(rows))
     # A fresh seed for each attempt, and one that nobody chose: the moment, to the nanosecond.
     drawn = draw(rows, n, random_state=time.time_ns())
@@ -123,6 +122,11 @@ def acceptance(frozen: AcceptSet | None, tasks: Sequence[Task], labeling: Labeli
     if test is None:
         return said | {"verdict": "void", "promise": frozen.promise}
     return said | asdict(test) | {"min_confidence": frozen.min_confidence, "generation": frozen.generation}
+
+
+def lost_set(attempt: int) -> Json | None:
+    """Return what is to be said of a set whose files cannot be read; None if there never was one."""
+    return {"attempt": attempt, "n_tasks": 0, "n_drawn": 0, "verdict": "damaged"} if attempt else None
 
 
 def accepted_labels(frozen: AcceptSet, tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:

@@ -44,12 +44,14 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
     store = project.store
     demand = Done(webhooks=store.number("webhooks"), orders=store.number("orders"))
     done, before = store.done(), store.current() or _quick_start(project, demand, ledger)
-    ordered = demand.orders > done.orders
+    ordered = demand.orders not in (0, done.orders)
+    # The current one is damaged: what has been read since the one before it is to be read again.
+    fallen_back = before is not None and not store.is_current(before)
 
-    held = sync(project, before, cursor=done.cursor if not ordered else "")
+    held = sync(project, before, cursor="" if ordered or fallen_back else done.cursor)
     if not held.tasks:
         return _without_tasks(project, held, demand)
-    if before is None or ordered or is_stale(project, held, before):
+    if before is None or ordered or fallen_back or is_stale(project, held, before):
         snapshot = make_snapshot(project, held, before, anew=ordered)
         if snapshot is None:
             return _without_tasks(project, held, demand)
@@ -119,7 +121,7 @@ def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | N
 
 
 def _is_newer(store: ProjectStore, demand: Done) -> bool:
-    return store.number("webhooks") > demand.webhooks
+    return store.number("webhooks") != demand.webhooks
 
 
 def _without_tasks(project: Project, held: Held, demand: Done) -> Outcome:

@@ -8,7 +8,7 @@ import numpy as np
 
 from exemplar.context import Project
 from exemplar.engine import Columns
-from exemplar.project.acceptance import acceptance, ask_drawn_first
+from exemplar.project.acceptance import acceptance, ask_drawn_first, lost_set
 from exemplar.project.audits import audit_rows, frozen_rows
 from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, Learned, learn, read_answers
@@ -40,7 +40,7 @@ def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
     accept_set = project.store.accept_set()
-    accepting = acceptance(accept_set, pool.tasks, held.labeling)
+    accepting = acceptance(accept_set, pool.tasks, held.labeling) or lost_set(project.store.accept_attempt())
     learned = learn(
         pool.geometry,
         answers,

@@ -1,8 +1,7 @@
 """Predictions as they were frozen for the accept rule; like the audit log, they cannot be rebuilt."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from exemplar.labelstudio.label_config import Labeling
 
@@ -46,13 +45,3 @@ class AcceptSet:
         position = {task_id: i for i, task_id in enumerate(self.tasks)}
         for task_id in self.drawn:
             yield task_id, self.digests[position[task_id]], self.choices[position[task_id]]
-
-
-def accept_set_to_json(accept_set: AcceptSet) -> dict[str, Any]:
-    return asdict(accept_set)
-
-
-def accept_set_from_json(raw: dict[str, Any]) -> AcceptSet:
-    labeling = Labeling(**{**raw["labeling"], "classes": tuple(raw["labeling"]["classes"])})
-    lists = {name: tuple(raw[name]) for name in ("tasks", "digests", "choices", "drawn")}
-    return AcceptSet(**{**raw, "labeling": labeling, **lists})

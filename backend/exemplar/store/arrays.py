@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from exemplar.engine import Checkpoint, Clustering, Columns, Geometry, LinearClassifier, NeighborGraph, Projection
 from exemplar.features.texts import TextModel
 from exemplar.labelstudio.tasks import Task
-from exemplar.store.snapshot import Facts, Snapshot, tasks_from_json
+from exemplar.store.files import Signature, signature_of
+from exemplar.store.snapshot import Facts, Snapshot, Terms, tasks_from_json
 
 GEOMETRY = (
     "X",
@@ -100,7 +100,7 @@ def _geometry_arrays(geometry: Geometry) -> dict[str, Array]:
 def assemble(
     facts: Facts,
     tasks: tuple[Task, ...],
-    terms: dict[str, Any] | None,
+    terms: Terms | None,
     arrays: dict[str, Array],
     geometry: Geometry,
 ) -> Snapshot:
@@ -109,9 +109,7 @@ def assemble(
     if "coef" in arrays:
         classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
     if terms is not None:
-        text_model = TextModel(
-            tuple(terms["terms"]), arrays["text_idf"], arrays["text_components"], terms["analyzer"]
-        )
+        text_model = TextModel(terms.terms, arrays["text_idf"], arrays["text_components"], terms.analyzer)
     return Snapshot(
         facts=facts,
         tasks=tasks,
@@ -136,13 +134,17 @@ def mapped(path: Path) -> Array:
     return array
 
 
-@lru_cache(KEPT_GEOMETRIES)
-def read_geometry(paths: tuple[tuple[str, Path], ...], recall: float) -> Geometry:
-    """Return the geometry in these files, named after their content: the same one for as long as they stay.
+def read_geometry(paths: dict[str, Path], recall: float) -> Geometry:
+    """Return the geometry in these files: the same one for as long as they stay.
 
     What a reader derives from it (the affinity matrix, the queue's kernel) thus outlives an annotation.
     """
-    arrays = {name: mapped(path) for name, path in paths}
+    return _read_geometry(tuple((part, path, signature_of(path)) for part, path in paths.items()), recall)
+
+
+@lru_cache(KEPT_GEOMETRIES)
+def _read_geometry(paths: tuple[tuple[str, Path, Signature], ...], recall: float) -> Geometry:
+    arrays = {name: mapped(path) for name, path, _ in paths}
     projection = None
     if "projection_mean" in arrays:
         projection = Projection(arrays["projection_mean"], arrays["projection_components"])
@@ -158,10 +160,10 @@ def read_geometry(paths: tuple[tuple[str, Path], ...], recall: float) -> Geometr
 
 
 def read_tasks(path: Path) -> tuple[Task, ...]:
-    """Return the tasks in a file named after its content, without their annotations; it is read once."""
-    return _read_tasks(path, path.stat().st_size)
+    """Return the tasks in a file, without their annotations; it is read once for as long as it stays."""
+    return _read_tasks(path, signature_of(path))
 
 
 @lru_cache(KEPT_GEOMETRIES)
-def _read_tasks(path: Path, size: int) -> tuple[Task, ...]:
-    return tasks_from_json(orjson.loads(path.read_bytes()))
+def _read_tasks(path: Path, signature: Signature) -> tuple[Task, ...]:
+    return tasks_from_json(path.read_bytes())

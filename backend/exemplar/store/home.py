@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote
 
 from exemplar.errors import UnknownProjectError
+from exemplar.store import files
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
 
@@ -41,7 +43,8 @@ class Home:
         store = self.store(connection.url, connection.key)
         if connection != store.connection():
             store.save_connection(connection)
-        store.touch("introduced")
+        with suppress(OSError):  # a full disk: it only tells which of two of one name came last
+            store.touch("introduced")
         return store
 
     def strangers(self) -> int:
@@ -50,7 +53,7 @@ class Home:
 
     def note_stranger(self) -> None:
         """Remember that a webhook named no project that is known here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         ProjectStore(self.folder).raise_number("webhooks")
 
     def stores(self, key: str = "*") -> Iterator[ProjectStore]:
@@ -64,8 +67,12 @@ class Home:
         """Yield the stores of the projects that ever were connected, with no look into a file: a Submit waits."""
         for host in _entries(self.folder):
             for folder in _folders(host, key):
-                if Path(folder, "connection.json").exists():
+                if _is_known(folder):
                     yield ProjectStore(folder)
+
+    def damaged(self) -> Iterator[ProjectStore]:
+        """Yield the stores of the projects that were connected once, and whose connection cannot be read."""
+        return (store for store in self.introduced() if store.connection() is None)
 
     def find(self, key: str) -> ProjectStore:
         """Return the project of that full name; the one introduced last, should two hosts have it.
@@ -89,12 +96,18 @@ def _folders(host: os.DirEntry[str], key: str) -> list[Path]:
     """Return the folders of a host's projects by that name or pattern; a full name needs no look at the others."""
     if FULL_NAME.fullmatch(key):
         return [Path(host, key)]
-    return [Path(entry) for entry in _entries(host) if fnmatchcase(entry.name, key)]
+    names = (entry.name for entry in _entries(host))
+    return [Path(host, name) for name in names if FULL_NAME.fullmatch(name) and fnmatchcase(name, key)]
+
+
+def _is_known(folder: Path) -> bool:
+    connection = folder / "connection.json"
+    return os.path.lexists(connection) or os.path.lexists(files.copy_of(connection))
 
 
 def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=attrgetter("name"))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # gone, no folder, or not ours to read
         return []

@@ -1,6 +1,5 @@
-"""The parts that snapshots share: big arrays and the tasks, in files named after their content."""
+"""The parts that snapshots share: big arrays and the tasks, in files named after the digest of their content."""
 
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,59 +15,64 @@ from exemplar.store.snapshot import same_but_for_annotations, tasks_to_json
 
 
 class Parts:
-    """The shared parts of one project; a file is never changed once it bears its name."""
+    """The shared parts of one project; a file is never changed, only replaced by one that is whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def path(self, name: str) -> Path:
+        """Return the path of a part that is whole.
+
+        Raises
+        ------
+        DamagedError, OSError
+            If it holds something else than its name says, or cannot be read.
+        """
+        path = self.folder / name
+        files.check_digest(path, path.stem)
+        return path
+
     def save_array(self, array: NDArray[Any]) -> str:
-        """Write an array, unless it is there; return its file's name."""
+        """Write an array, unless it was mapped from a part that is whole; return its file's name."""
         return self._mapped_from(array) or self._write_array(array)
 
-    def _write_array(self, array: NDArray[Any]) -> str:
-        content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16)
-        content.update(f"{array.dtype.str}{array.shape}".encode())
-        path = self.folder / f"{content.hexdigest()}.npy"
-        if not _holds(path, array):
-            draft = path.with_suffix(".draft")
-            try:
-                files.save_array(draft, array)
-                draft.rename(path)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
-        return path.name
-
     def _mapped_from(self, array: NDArray[Any]) -> str | None:
-        """Return the part that an array was mapped from, which need not be written again."""
         if not isinstance(array, np.memmap) or array.filename is None:
             return None
         path = Path(array.filename)
-        return path.name if path.parent == self.folder and _holds(path, array) else None
+        return path.name if path.parent == self.folder and self._holds(path.name) else None
+
+    def _write_array(self, array: NDArray[Any]) -> str:
+        draft = self.folder / ".draft.npy"
+        try:
+            path = self.folder / f"{files.save_array(draft, array)}.npy"
+            files.move(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        return path.name
 
     def save_tasks(self, tasks: tuple[Task, ...], known: str | None) -> str:
         """Write the tasks without annotations, unless ``known``, the file of the last ones, holds the same."""
         if known is not None:
-            with suppress(OSError, ValueError):  # spoilt by a crash: written anew
-                if same_but_for_annotations(tasks, read_tasks(self.folder / known)):
+            with suppress(OSError, ValueError):  # damaged: written anew
+                if same_but_for_annotations(tasks, read_tasks(self.path(known))):
                     return known
         content = orjson.dumps(tasks_to_json(tasks))
-        path = self.folder / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.json"
-        if not path.exists() or path.stat().st_size != len(content):
-            files.write_atomically(path, content)
-        return path.name
+        name = f"{files.digest_of_bytes(content)}.json"
+        if not self._holds(name):
+            files.save_bytes(self.folder / name, content)
+        return name
 
     def keep_only(self, used: set[str]) -> None:
         """Delete the parts and drafts that nothing points to."""
         for path in self.folder.iterdir():
             if path.name not in used:
-                path.unlink()
+                files.remove(path)
 
-
-def _holds(path: Path, array: NDArray[Any]) -> bool:
-    """Return whether a file is there and whole; its name tells the content."""
-    try:
-        shape: tuple[int, ...] = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        return shape == array.shape
-    except (OSError, EOFError, ValueError):
-        return False
+    def _holds(self, name: str) -> bool:
+        try:
+            self.path(name)
+        except (OSError, ValueError):
+            return False
+        return True

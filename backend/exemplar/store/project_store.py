@@ -2,7 +2,7 @@
 
 ::
 
-    connection.json      how Label Studio and we reach each other; readable by the owner alone
+    connection.json      how Label Studio and we reach each other; readable by the owner alone; with a copy
     webhooks, orders     one byte for each webhook and each Start Training: their sizes are the dirty numbers
     introduced           its time tells when Label Studio last introduced the project
     annotated            when each annotation came in, 8 bytes each
@@ -11,27 +11,30 @@
     status.json          what the worker is doing, or what went wrong last
     import.json          a bulk import that is under way, or was cut off
     audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
-    accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn
+    accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn; with a copy
     CURRENT              the name of the snapshot that is served
-    snapshots/000012/    facts.json, annotations.json and the small arrays
+    snapshots/000012/    annotations.json, the small arrays, and facts.json with the digests of all
     parts/<digest>.npy   big arrays that snapshots share
     parts/<digest>.json  the tasks without their annotations, shared as well
+
+Any of them may be missing, damaged, or something else than it should be: what can be made anew then is, what
+cannot (the connection, the accept sets) is kept twice, and the audit log goes on without its odd lines.
 """
 
 import fcntl
 import os
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from exemplar.failpoints import reach
 from exemplar.store import files
-from exemplar.store.accept_set import AcceptSet, accept_set_from_json, accept_set_to_json
+from exemplar.store.accept_set import AcceptSet
 from exemplar.store.audit_log import AuditEntry, AuditLog
 from exemplar.store.records import Connection, Done, Importing, Status
 from exemplar.store.snapshot import Facts, Snapshot
@@ -39,6 +42,9 @@ from exemplar.store.snapshot_folder import SnapshotFolder
 
 # So many of the last annotations tell at what rhythm annotators work.
 N_RECENT = 6
+# Of a shared folder, the clock that dates the files may run ahead of ours by so many seconds.
+CLOCKS_DIFFER = 2.0
+_ATTEMPT = re.compile(r"\d{6,}")
 
 
 class ProjectStore:
@@ -49,15 +55,20 @@ class ProjectStore:
         self._snapshots = SnapshotFolder(folder)
         self._audits = AuditLog(folder / "audit.jsonl")
 
+    @property
+    def project_id(self) -> int:
+        """Label Studio's number of the project; the folder bears its full name."""
+        return int(self.folder.name.partition(".")[0])
+
     # -- connection and status --------------------------------------------------------------------------
 
     def connection(self) -> Connection | None:
-        raw = files.read_json(self.folder / "connection.json")
-        return Connection(**raw) if raw else None
+        """Return how to reach the project; None if it is not known, or what is known is damaged."""
+        return files.read_either(self._connection_path, Connection)
 
     def save_connection(self, connection: Connection) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(self.folder / "connection.json", orjson.dumps(asdict(connection)))
+        files.make_folder(self.folder)
+        files.write_twice(self._connection_path, connection)
 
     def update_connection(self, **changes: Any) -> None:
         connection = self.connection()
@@ -65,15 +76,18 @@ class ProjectStore:
             self.save_connection(replace(connection, **changes))
 
     def status(self) -> Status:
-        raw = files.read_json(self.folder / "status.json")
-        return Status(**raw) if raw else Status()
+        return files.read_record(self.folder / "status.json", Status) or Status()
 
     def save_status(self, status: Status) -> None:
-        files.write_atomically(self.folder / "status.json", orjson.dumps(asdict(status)))
+        files.write_record(self.folder / "status.json", status)
 
     def note(self, **changes: Any) -> None:
         """Change parts of the status."""
         self.save_status(replace(self.status(), **changes))
+
+    @property
+    def _connection_path(self) -> Path:
+        return self.folder / "connection.json"
 
     # -- dirty numbers ----------------------------------------------------------------------------------
 
@@ -83,20 +97,26 @@ class ProjectStore:
         Appending a byte is atomic, needs no lock, survives the process and takes microseconds: the answer
         to a webhook, inside an annotator's Submit, waits for nothing else.
         """
-        file = os.open(self.folder / kind, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        reach("number.before", kind)
+        file = files.open_to_append(self.folder / kind)
         try:
             os.write(file, b"+")
+            reach("number.after", kind)
             return os.fstat(file).st_size
         finally:
             os.close(file)
 
     def touch(self, name: str) -> None:
         """Remember when something last happened, as the time of an empty file."""
-        (self.folder / name).touch()
+        file = files.open_to_append(self.folder / name)
+        try:
+            os.utime(file)
+        finally:
+            os.close(file)
 
     def note_annotation(self) -> None:
         """Remember that an annotator has just submitted."""
-        file = os.open(self.folder / "annotated", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = files.open_to_append(self.folder / "annotated")
         try:
             os.write(file, struct.pack("<d", time.time()))
         finally:
@@ -118,39 +138,42 @@ class ProjectStore:
         return sorted(time_ for time_ in recent if 0 < time_ <= now)
 
     def number(self, kind: str) -> int:
+        """Return a dirty number, 0 before the first webhook or order."""
         try:
             return (self.folder / kind).stat().st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def raised_at(self, kind: str) -> float:
-        """Return when a number was last raised or a file touched, in seconds since the epoch; 0 for never."""
+        """Return when a number was last raised or a file touched, in seconds since the epoch; 0 for never.
+
+        A time that is still to come (a clock was set back, a file was copied) tells nothing.
+        """
         try:
-            return (self.folder / kind).stat().st_mtime
-        except FileNotFoundError:
+            at = (self.folder / kind).stat().st_mtime
+        except OSError:
             return 0.0
+        return at if at <= time.time() + CLOCKS_DIFFER else 0.0
 
     def done(self) -> Done:
-        raw = files.read_json(self.folder / "done.json")
-        return Done(**raw) if raw else Done()
+        return files.read_record(self.folder / "done.json", Done) or Done()
 
     def save_done(self, done: Done) -> None:
-        files.write_atomically(self.folder / "done.json", orjson.dumps(asdict(done)))
+        files.write_record(self.folder / "done.json", done)
 
     # -- bulk import ------------------------------------------------------------------------------------
 
     def importing(self) -> Importing | None:
         """Return the bulk import of which Label Studio has not said how it ended."""
-        raw = files.read_json(self.folder / "import.json")
-        return Importing(**raw) if raw else None
+        return files.read_record(self.folder / "import.json", Importing)
 
     def note_import(self, importing: Importing) -> None:
         """Write down that an import begins."""
-        files.write_atomically(self.folder / "import.json", orjson.dumps(asdict(importing)))
+        files.write_record(self.folder / "import.json", importing)
 
     def end_import(self) -> None:
         """Write down that it has ended, one way or the other."""
-        (self.folder / "import.json").unlink(missing_ok=True)
+        files.remove(self.folder / "import.json")
 
     # -- audit log --------------------------------------------------------------------------------------
 
@@ -159,24 +182,29 @@ class ProjectStore:
         self._audits.append(entries)
 
     def audit_log(self) -> list[AuditEntry]:
-        """Return all that was written down, the oldest first."""
-        return self._audits.read()
+        """Return all that was written down and can be read, the oldest first."""
+        return self._audits.read().entries
+
+    def audit_trouble(self) -> str | None:
+        """Say what of the audit log is not used, None if all is."""
+        return self._audits.trouble()
 
     # -- accept rule ------------------------------------------------------------------------------------
 
     def save_accept_set(self, accept_set: AcceptSet) -> None:
         path = self._accept_path(accept_set.attempt)
-        path.parent.mkdir(exist_ok=True)
-        files.write_atomically(path, orjson.dumps(accept_set_to_json(accept_set)))
+        files.make_folder(path.parent)
+        files.write_twice(path, accept_set)
 
     def accept_attempt(self) -> int:
         """Return the number of the last set that was put to the accept rule, 0 before the first."""
-        return max((int(path.stem) for path in (self.folder / "accept").glob("[0-9]*.json")), default=0)
+        names = (path.name.partition(".")[0] for path in (self.folder / "accept").glob("[0-9]*.json"))
+        return max((int(name) for name in names if _ATTEMPT.fullmatch(name)), default=0)
 
     def accept_set(self) -> AcceptSet | None:
-        """Load the last set that was put to the accept rule."""
+        """Load the last set that was put to the accept rule; None if there is none that can be read."""
         attempt = self.accept_attempt()
-        return accept_set_from_json(orjson.loads(self._accept_path(attempt).read_bytes())) if attempt else None
+        return files.read_either(self._accept_path(attempt), AcceptSet) if attempt else None
 
     def _accept_path(self, attempt: int) -> Path:
         return self.folder / "accept" / f"{attempt:06d}.json"
@@ -186,8 +214,8 @@ class ProjectStore:
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Hold the project's lock; yields False if another process holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
+        files.make_folder(self.folder)
+        with os.fdopen(files.open_to_append(self.folder / "lock"), "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -202,8 +230,12 @@ class ProjectStore:
         return self._snapshots.current_name()
 
     def current(self) -> Snapshot | None:
-        """Load the snapshot that is served; None if there is none that this version can read."""
+        """Load the snapshot that is served: the current one or, if it is damaged, one before it."""
         return self._snapshots.current()
+
+    def is_current(self, snapshot: Snapshot) -> bool:
+        """Return whether a snapshot is the current one, and not one before it."""
+        return self.current_name() == f"{snapshot.facts.number:06d}"
 
     def facts(self) -> Facts | None:
         """Load only the facts of the snapshot that is served."""

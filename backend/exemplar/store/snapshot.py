@@ -15,8 +15,9 @@ from exemplar.engine import Checkpoint, Columns, Geometry, LinearClassifier
 from exemplar.features.texts import TextModel
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
+from exemplar.store.decoding import DamagedError, decode
 
-FORMAT = 4  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 5  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,29 @@ class Facts:
     temperature: float
     averaged_at: float
     honesty: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a snapshot's folder holds: ``facts.json``.
+
+    ``recall`` is that of the neighbour graph; ``parts`` names the shared files, ``files`` the folder's own with
+    their digests.
+    """
+
+    format: int
+    facts: Facts
+    recall: float
+    parts: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The words of a text model: ``terms.json``."""
+
+    analyzer: str
+    terms: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +129,6 @@ class Snapshot:
         return row if row < len(self.task_ids) and self.task_ids[row] == task_id else None
 
 
-def facts_to_json(facts: Facts) -> dict[str, Any]:
-    return asdict(facts) | {"unreadable": list(facts.unreadable.items())}
-
-
-def facts_from_json(raw: dict[str, Any]) -> Facts:
-    labeling = {**raw["labeling"], "classes": tuple(raw["labeling"]["classes"])}
-    unreadable = {int(task_id): why for task_id, why in raw["unreadable"]}
-    return Facts(**{**raw, "labeling": Labeling(**labeling), "unreadable": unreadable})
-
-
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
     """Return what seldom changes of the tasks: all but their annotations."""
     return [[task.id, task.digest, task.value, task.created_at] for task in tasks]
@@ -128,8 +142,16 @@ def same_but_for_annotations(tasks: tuple[Task, ...], others: tuple[Task, ...]) 
     return all(tasks_to_json((task,)) == tasks_to_json((other,)) for task, other in differ)
 
 
-def tasks_from_json(raw: list[Any]) -> tuple[Task, ...]:
-    return tuple(Task(task_id, digest, value, (), created_at) for task_id, digest, value, created_at in raw)
+def tasks_from_json(content: bytes) -> tuple[Task, ...]:
+    """Return the tasks without annotations.
+
+    Raises
+    ------
+    DamagedError
+        If they are none.
+    """
+    rows = decode(list[tuple[int, str, str | None, str]], content)
+    return tuple(Task(task_id, digest, value, (), created_at) for task_id, digest, value, created_at in rows)
 
 
 def annotations_to_json(tasks: tuple[Task, ...]) -> list[Any]:
@@ -137,8 +159,17 @@ def annotations_to_json(tasks: tuple[Task, ...]) -> list[Any]:
     return [[i, [asdict(a) for a in task.annotations]] for i, task in enumerate(tasks) if task.annotations]
 
 
-def with_annotations(tasks: tuple[Task, ...], raw: list[Any]) -> tuple[Task, ...]:
+def with_annotations(tasks: tuple[Task, ...], content: bytes) -> tuple[Task, ...]:
+    """Return the tasks with the annotations that ``annotations_to_json`` gave.
+
+    Raises
+    ------
+    DamagedError
+        If they are none, or of a task that is not there.
+    """
     annotated = list(tasks)
-    for position, annotations in raw:
-        annotated[position] = replace(tasks[position], annotations=tuple(Annotation(**a) for a in annotations))
+    for position, annotations in decode(list[tuple[int, tuple[Annotation, ...]]], content):
+        if not 0 <= position < len(tasks):
+            raise DamagedError(f"annotations of task {position}: expected a number below {len(tasks)}")
+        annotated[position] = replace(tasks[position], annotations=annotations)
     return tuple(annotated)

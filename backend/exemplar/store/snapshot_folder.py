@@ -1,28 +1,33 @@
 """The snapshots of one project, each an immutable folder, and the pointer to the one that is served."""
 
 import logging
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from exemplar.failpoints import reach
 from exemplar.store import files
 from exemplar.store.arrays import GEOMETRY, SHARED, arrays_of, assemble, mapped, read_geometry, read_tasks
+from exemplar.store.decoding import DamagedError, decode, encode
 from exemplar.store.parts import Parts
-from exemplar.store.snapshot import (
-    FORMAT,
-    Facts,
-    Snapshot,
-    annotations_to_json,
-    facts_from_json,
-    facts_to_json,
-    with_annotations,
-)
+from exemplar.store.snapshot import FORMAT, Contents, Facts, Snapshot, Terms, annotations_to_json, with_annotations
 
 logger = logging.getLogger(__name__)
 
 KEPT_SNAPSHOTS = 3
+_NAME = re.compile(r"\d{6,}")
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What is read of ``facts.json`` first: another version's may have anything else."""
+
+    format: int
 
 
 class SnapshotFolder:
@@ -34,89 +39,130 @@ class SnapshotFolder:
         self._parts = Parts(project / "parts")
 
     def current_name(self) -> str:
-        """Return the name of the snapshot that is served, or an empty string."""
+        """Return the name of the snapshot that is to be served, or an empty string."""
         try:
-            return (self._project / "CURRENT").read_text().strip()
-        except FileNotFoundError:
+            name = (self._project / "CURRENT").read_bytes().decode("ascii", "replace").strip()
+        except OSError:
             return ""
+        return name if _NAME.fullmatch(name) else ""
 
     def current(self) -> Snapshot | None:
-        """Load the snapshot that is served; None if there is none that this version can read."""
-        name = self.current_name()
-        if not name:
-            return None
-        try:
-            return self._load(self._folder / name)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            logger.warning("Snapshot %s of %s cannot be read and is rebuilt: %s", name, self._project.name, error)
-            return None
+        """Load the snapshot that is served: the current one, or the newest before it that is whole."""
+        for name in self._candidates():
+            try:
+                return self._load(self._folder / name)
+            except Exception as error:  # whatever a damaged file brings about
+                project = self._project.name
+                logger.warning("Snapshot %s of %s cannot be read and is rebuilt: %s", name, project, error)
+        return None
 
     def facts(self) -> Facts | None:
         """Load only the facts of the snapshot that is served."""
-        raw = files.read_json(self._folder / self.current_name() / "facts.json")
-        return facts_from_json(raw["facts"]) if raw and raw.get("format") == FORMAT else None
+        for name in self._candidates():
+            try:
+                return self._contents(self._folder / name).facts
+            except (OSError, DamagedError):
+                continue  # loading it says why
+        return None
 
     def next_number(self) -> int:
-        taken = [int(path.name) for path in self._folder.glob("[0-9]*")]
-        return 1 + max(taken, default=0)
+        return 1 + max(map(int, self._names()), default=0)
 
     def save(self, snapshot: Snapshot) -> None:
         """Write the snapshot whole, then point CURRENT at it; on any error the old one stays."""
-        self._parts.folder.mkdir(parents=True, exist_ok=True)
-        self._folder.mkdir(exist_ok=True)
+        files.make_folder(self._parts.folder)
+        files.make_folder(self._folder)
         name = f"{snapshot.facts.number:06d}"
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
         try:
-            parts = {"tasks": self._parts.save_tasks(snapshot.tasks, self._current_tasks())}
-            for part, array in arrays_of(snapshot).items():
-                if part in SHARED:
-                    parts[part] = self._parts.save_array(array)
-                else:
-                    files.save_array(draft / f"{part}.npy", array)
-            if snapshot.text_model:
-                terms = {"analyzer": snapshot.text_model.analyzer, "terms": snapshot.text_model.terms}
-                files.write_atomically(draft / "terms.json", orjson.dumps(terms))
-            files.write_atomically(draft / "annotations.json", orjson.dumps(annotations_to_json(snapshot.tasks)))
-            facts = {
-                "format": FORMAT,
-                "facts": facts_to_json(snapshot.facts),
-                "recall": snapshot.geometry.graph.recall,
-                "parts": parts,
-            }
-            files.write_atomically(draft / "facts.json", orjson.dumps(facts))
-            draft.rename(self._folder / name)
+            contents = self._write(snapshot, draft)
+            reach("snapshot.before")
+            draft = draft.rename(self._folder / name)
+            reach("snapshot.after")
             files.write_atomically(self._project / "CURRENT", name.encode())
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        self._prune()
+        self._prune(contents)
+
+    def _write(self, snapshot: Snapshot, draft: Path) -> Contents:
+        """Write all of a snapshot's files; ``facts.json``, which names the others, comes last."""
+        parts = {"tasks": self._parts.save_tasks(snapshot.tasks, self._current_tasks())}
+        own = {}
+        for part, array in arrays_of(snapshot).items():
+            if part in SHARED:
+                parts[part] = self._parts.save_array(array)
+            else:
+                own[f"{part}.npy"] = files.save_array(draft / f"{part}.npy", array)
+        if snapshot.text_model:
+            terms = encode(Terms(snapshot.text_model.analyzer, snapshot.text_model.terms))
+            own["terms.json"] = files.save_bytes(draft / "terms.json", terms)
+        annotations = orjson.dumps(annotations_to_json(snapshot.tasks))
+        own["annotations.json"] = files.save_bytes(draft / "annotations.json", annotations)
+        recall = snapshot.geometry.graph.recall
+        contents = Contents(format=FORMAT, facts=snapshot.facts, recall=recall, parts=parts, files=own)
+        files.write_record(draft / "facts.json", contents)
+        return contents
 
     def _current_tasks(self) -> str | None:
         """Return the name of the part with the tasks of the snapshot that is served."""
-        raw = files.read_json(self._folder / self.current_name() / "facts.json")
-        return raw["parts"]["tasks"] if raw and raw.get("format") == FORMAT else None
+        try:
+            return self._contents(self._folder / self.current_name()).parts["tasks"]
+        except (OSError, DamagedError):
+            return None
+
+    def _contents(self, folder: Path) -> Contents:
+        raw = (folder / "facts.json").read_bytes()
+        found = decode(_Format, raw).format
+        if found != FORMAT:
+            raise DamagedError(f"format {found}, this version reads {FORMAT}")
+        return decode(Contents, raw)
 
     def _load(self, folder: Path) -> Snapshot:
-        raw = orjson.loads((folder / "facts.json").read_bytes())
-        if raw["format"] != FORMAT:
-            raise ValueError(f"format {raw['format']}, this version reads {FORMAT}")
-        parts = {part: self._parts.folder / name for part, name in raw["parts"].items()}
-        geometry = read_geometry(tuple((part, parts[part]) for part in GEOMETRY if part in parts), raw["recall"])
-        arrays = {path.stem: mapped(path) for path in folder.glob("*.npy")}
+        contents = self._contents(folder)
+        for name, digest in contents.files.items():
+            files.check_digest(folder / name, digest)
+        parts = {part: self._parts.path(name) for part, name in contents.parts.items()}
+        geometry = read_geometry({part: parts[part] for part in GEOMETRY if part in parts}, contents.recall)
+        arrays = {Path(name).stem: mapped(folder / name) for name in contents.files if name.endswith(".npy")}
         if "text_components" in parts:
             arrays["text_components"] = mapped(parts["text_components"])
         return assemble(
-            facts_from_json(raw["facts"]),
-            with_annotations(read_tasks(parts["tasks"]), orjson.loads((folder / "annotations.json").read_bytes())),
-            orjson.loads((folder / "terms.json").read_bytes()) if "text_idf" in arrays else None,
+            contents.facts,
+            with_annotations(read_tasks(parts["tasks"]), (folder / "annotations.json").read_bytes()),
+            decode(Terms, (folder / "terms.json").read_bytes()) if "terms.json" in contents.files else None,
             arrays,
             geometry,
         )
 
-    def _prune(self) -> None:
+    def _candidates(self) -> Iterator[str]:
+        """Yield the current snapshot's name and then those before it; of an unreadable pointer, all."""
+        current = self.current_name()
+        if current:
+            yield current
+        for name in reversed(self._names()):
+            if not current or int(name) < int(current):
+                yield name
+
+    def _names(self) -> list[str]:
+        """Return the names of all snapshots, the oldest first."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except OSError:
+            return []
+        return sorted(filter(_NAME.fullmatch, names), key=int)
+
+    def _prune(self, contents: Contents) -> None:
         """Delete all but the newest snapshots, and the parts and drafts that nothing points to."""
-        snapshots = sorted(self._folder.glob("[0-9]*"), key=lambda path: int(path.name))
-        for folder in [*snapshots[:-KEPT_SNAPSHOTS], *self._folder.glob(".draft-*")]:
-            shutil.rmtree(folder, ignore_errors=True)
-        kept = [files.read_json(folder / "facts.json") or {} for folder in snapshots[-KEPT_SNAPSHOTS:]]
-        self._parts.keep_only({name for raw in kept for name in raw.get("parts", {}).values()})
+        names, used = self._names(), set(contents.parts.values())
+        reach("prune.before")
+        for folder in [self._folder / name for name in names[:-KEPT_SNAPSHOTS]] + [*self._folder.glob(".draft-*")]:
+            files.remove(folder)
+        reach("prune.during")
+        for name in names[-KEPT_SNAPSHOTS:]:
+            try:
+                used |= set(self._contents(self._folder / name).parts.values())
+            except (OSError, DamagedError):
+                continue  # nobody will read it
+        self._parts.keep_only(used)
+        reach("prune.after")
