@@ -7,7 +7,6 @@ worker looks there, twenty times a second, and a restart continues where the las
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -231,20 +230,11 @@ def introduce(settings: Settings, home: Home) -> None:
         logger.exception("Projects in Label Studio could not be looked up")
 
 
-def work(settings: Settings, dry_run: bool, configure_logging: Callable[[str], None]) -> None:
-    """Be the worker process: until the parent dies, however it dies."""
-    configure_logging(settings.log_level)
-    parent = os.getppid()
+def work(settings: Settings, *, dry_run: bool = False) -> None:
+    """Be the worker process, until it is ended."""
     # Annotators and /predict come first: at 5, all processors being busy, what they wait for took a third longer.
     os.nice(15)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     Worker(settings, dry_run=dry_run).run(lambda: True)
-
-
-def _die_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(LOOK_EVERY)
-    os._exit(0)
 
 
 def _note_problem(store: ProjectStore, problem: str) -> None:

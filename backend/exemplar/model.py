@@ -8,6 +8,7 @@ refreshes the project in label-studio-ml's job process.
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from exemplar.errors import InputError, UnknownProjectError
 from exemplar.jobs import run_once
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
+from exemplar.store.disk import Disk
 from exemplar.store.home import FULL_NAME, Home
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
@@ -47,6 +49,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         # A server that is not ours does not tell where it listens: its neighbours may reach it.
         self.settings = settings or replace(from_environment(), host="")
         self.home = Home(self.settings.model_dir)
+        self.disk = Disk(self.settings.model_dir)
         self._snapshots = Snapshots()
 
     def predict(self, tasks: Sequence[Json], project: str | None = None, **kwargs: Any) -> list[Json]:
@@ -81,12 +84,17 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         """
         stores = list(self.home.introduced(_named(data)))
         if not stores:
-            self.home.note_stranger()
+            self._note_stranger()
         for store in stores:
-            store.raise_number("orders" if event == START_TRAINING else "webhooks")
+            self.disk.raise_number(store, "orders" if event == START_TRAINING else "webhooks")
             if event.startswith("ANNOTATION"):
-                store.note_annotation()
+                with suppress(OSError):  # a full disk: it tells only how to pace
+                    store.note_annotation()
         return stores
+
+    def _note_stranger(self) -> None:
+        with suppress(OSError):  # a full disk: the next webhook of that project tells again
+            self.home.note_stranger()
 
     def known(self, data: Mapping[str, Any]) -> list[ProjectStore]:
         """Return the projects that an event speaks of, as far as they are known here."""

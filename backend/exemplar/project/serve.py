@@ -34,7 +34,7 @@ class Snapshots:
         name = store.current_name()
         with self._lock:
             loaded = self._loaded.get(str(store.folder))
-            if loaded is None or loaded[0] != name:
+            if loaded is None or loaded[0] != name or loaded[1] is None:
                 loaded = (name, store.current())
                 self._loaded[str(store.folder)] = loaded
             return loaded[1]

@@ -1,9 +1,6 @@
 """The app: its routes (``protocol``, ``status``), what stands before them, and how errors are told."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,19 +20,12 @@ from exemplar.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, background: Callable[[], AbstractContextManager[Any]] = nullcontext) -> FastAPI:
-    """Make the app; ``background`` runs while it is up (the worker)."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with background():
-            yield
-
+def create_app(settings: Settings) -> FastAPI:
+    """Make the app."""
     app = FastAPI(
         title="Exemplar",
         version=__version__,
         description=protocol.__doc__,
-        lifespan=lifespan,
         openapi_url=None,  # FastAPI's own pages cannot ask for a password; those of `status` do
     )
     model = ExemplarModel(settings=settings)
@@ -58,6 +48,11 @@ def _add_error_answers(app: FastAPI) -> None:
     def on_error(request: Request, error: ExemplarError) -> JSONResponse:
         logger.warning("%s %s: %s", request.method, request.url.path, error)
         return answer(error.status, str(error))
+
+    @app.exception_handler(OSError)
+    def on_full_disk(request: Request, error: OSError) -> JSONResponse:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+        return answer(503, f"The disk of the backend (MODEL_DIR): {error.strerror or error}")
 
     @app.exception_handler(StarletteHTTPException)
     def on_refusal(request: Request, error: StarletteHTTPException) -> JSONResponse:

@@ -101,6 +101,7 @@ class ProjectStatus(Message):
     pending_rows: int
     webhooks: int
     orders: int
+    audit_log: str | None = Field(description="what of the audit log is not used")
     honesty: dict[str, Any] | None = Field(description="how right we are, as far as that is known")
 
 
@@ -108,4 +109,5 @@ class StatusResponse(Message):
     status: str = "UP"
     model_class: str = "ExemplarModel"
     version: str
+    problem: str | None = Field(None, description="what is wrong with MODEL_DIR")
     projects: dict[str, ProjectStatus]

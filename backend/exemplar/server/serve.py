@@ -1,28 +1,25 @@
-"""`exemplar serve`: the web server and its worker process."""
+"""`exemplar serve`: a web server and a worker, each a process of its own: training never delays an answer.
+
+What these need is imported in them alone, so that the process that keeps them alive stays small.
+"""
 
 import logging
-import multiprocessing
-import signal
+import socket
+import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import resource_tracker
 from pathlib import Path
-from types import FrameType
 
-import uvicorn
-
-from exemplar import jobs
-from exemplar.server.app import create_app
 from exemplar.server.preflight import check_address, check_folder
-from exemplar.server.reason import ReasonProtocol
+from exemplar.server.supervisor import Child, supervise
 from exemplar.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+# So many callers may wait for a web process that is just being started again.
+BACKLOG = 2048
+# What is being answered when the server is told to stop may be finished within so many seconds.
+FINISH = 4
 
 
 def configure_logging(level: str) -> None:
@@ -39,65 +36,57 @@ def serve(settings: Settings, *, dry_run: bool = False) -> None:
     """
     check_address(settings.host, settings.port)
     configure_logging(settings.log_level)
-    signal.signal(signal.SIGTERM, _end)
     if not dry_run:
-        _serve(settings, dry_run=False)
-        return
+        sys.exit(_serve(settings, dry_run=False))
     with tempfile.TemporaryDirectory(prefix="exemplar-dry-run-") as folder:
         logger.info("Dry run: nothing is written to Label Studio")
-        _serve(replace(settings, model_dir=Path(folder)), dry_run=True)
+        sys.exit(_serve(replace(settings, model_dir=Path(folder)), dry_run=True))
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # as shells count it; what is on the way out is tidied up
-
-
-def _serve(settings: Settings, *, dry_run: bool) -> None:
+def _serve(settings: Settings, *, dry_run: bool) -> int:
     check_folder(settings.model_dir)
     key = "with LABEL_STUDIO_API_KEY" if settings.label_studio_api_key else "with the token of /setup"
     source = settings.label_studio_url or "the address that /setup names"
     logger.info("Exemplar for %s, %s; models in %s", source, key, settings.model_dir)
-    uvicorn.run(
-        create_app(settings, lambda: worker_process(settings, dry_run=dry_run)),
-        host=settings.host,
-        port=settings.port,
+    with _listener(settings.host, settings.port) as listener:
+        logger.info("Listening on %s, port %d", settings.host, settings.port)
+        web = Child("web", serve_web, (settings, listener), graceful=True)
+        worker = Child("worker", work, (settings, dry_run))
+        return supervise([web, worker])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Where a name has both, callers try the old kind, too.
+    family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    listener = socket.create_server(address, family=family, backlog=BACKLOG)
+    # What is accepted has it from here; without it each answer waits 40 ms for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def serve_web(settings: Settings, listener: socket.socket) -> None:
+    """Be the web process: answer whoever comes to the socket."""
+    import uvicorn
+
+    from exemplar.server.app import create_app
+    from exemplar.server.reason import ReasonProtocol
+
+    configure_logging(settings.log_level)
+    config = uvicorn.Config(
+        create_app(settings),
         http=ReasonProtocol,
         loop="uvloop",  # answers a webhook, inside an annotator's Submit, in two thirds of asyncio's time
         log_config=None,
         access_log=settings.log_level == "DEBUG",
+        timeout_graceful_shutdown=FINISH,
     )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
-@contextmanager
-def worker_process(settings: Settings, *, dry_run: bool = False) -> Iterator[None]:
-    """Keep a worker process running: a process of its own, so that training never delays an answer.
+def work(settings: Settings, dry_run: bool) -> None:
+    """Be the worker process."""
+    from exemplar import jobs
 
-    One that dies is replaced; on leaving, the worker is ended (a refresh can be ended anywhere). Nobody else
-    ends it: Ctrl-C and many a SIGTERM reach the whole process group, and it would seem to have died.
-    """
-    stopping = threading.Event()
-    spawn = multiprocessing.get_context("spawn")
-
-    def start() -> multiprocessing.process.BaseProcess:
-        process = spawn.Process(target=jobs.work, args=(settings, dry_run, configure_logging), name="worker")
-        resource_tracker.ensure_running()  # it unblocks them when it is started
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # as this thread has it, the process inherits it
-        process.start()
-        return process
-
-    def keep_alive() -> None:
-        process = start()
-        while not stopping.wait(0.5):
-            if not process.is_alive():
-                logger.error("The worker died (exit code %s); starting another", process.exitcode)
-                process = start()
-        process.kill()
-        process.join(5)
-
-    keeper = threading.Thread(target=keep_alive, name="worker-keeper")
-    keeper.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        keeper.join()
+    configure_logging(settings.log_level)
+    jobs.work(settings, dry_run=dry_run)

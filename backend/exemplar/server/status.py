@@ -28,8 +28,9 @@ def health() -> dict[str, str]:
 @router.get("/", dependencies=GUARDED)
 def status(model: Model) -> messages.StatusResponse:
     """Show every project: what is known, what is being done, what went wrong."""
-    projects = {store.folder.name: project_status(store) for store in model.home.stores()}
-    return messages.StatusResponse(version=__version__, projects=projects)
+    trouble = model.disk.trouble()
+    projects = {store.folder.name: project_status(store, trouble) for store in model.home.stores()}
+    return messages.StatusResponse(version=__version__, problem=trouble, projects=projects)
 
 
 @router.get("/metrics", dependencies=GUARDED, response_class=Response)
@@ -58,13 +59,13 @@ def docs() -> HTMLResponse:
     return get_swagger_ui_html(openapi_url="openapi.json", title="Exemplar")
 
 
-def project_status(store: ProjectStore) -> messages.ProjectStatus:
-    """Return one project as ``GET /`` shows it."""
+def project_status(store: ProjectStore, trouble: str | None = None) -> messages.ProjectStatus:
+    """Return one project as ``GET /`` shows it; ``trouble`` with the disk stops them all."""
     now, facts = store.status(), store.facts()
     return messages.ProjectStatus(
-        state=now.state,
+        state="failed" if trouble else now.state,
         doing=now.doing,
-        problem=now.problem,
+        problem=trouble or now.problem,
         generation=generation_name(facts.generation) if facts else None,
         snapshot=facts.number if facts else None,
         tasks=facts.n_tasks if facts else 0,
@@ -74,5 +75,6 @@ def project_status(store: ProjectStore) -> messages.ProjectStatus:
         pending_rows=now.pending_rows,
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),
+        audit_log=store.audit_trouble(),
         honesty=facts.honesty if facts else None,
     )
