@@ -56,6 +56,7 @@ class FakeLabelStudio:
     faults: Faults = field(default_factory=Faults)
     requests: list[tuple[str, str]] = field(default_factory=list)
     webhook_answers: list[tuple[str, int | str, float]] = field(default_factory=list)
+    refuses_local_webhooks: bool = False  # as with ML_BLOCK_LOCAL_IP=false alone
     users: dict[str, int] = field(default_factory=lambda: {TOKEN: 1, COLLEAGUE_TOKEN: 2})
     access_tokens: set[str] = field(default_factory=set)
     n_renewals: int = 0
@@ -149,11 +150,17 @@ class FakeLabelStudio:
         self.state.backends[backend["id"]] = backend
         hook_url = url.rstrip("/") + "/webhook"
         if hook_url not in {hook["url"] for hook in self.state.webhooks_of(project["id"])}:
-            self.state.create_webhook({"project": project["id"], "url": hook_url})
+            self.create_webhook({"project": project["id"], "url": hook_url})
         self._update_backend(backend)
         if project["show_collab_predictions"] and not project["model_version"]:
             project["model_version"] = backend["title"]
         return backend
+
+    def create_webhook(self, values: Json) -> Json:
+        """Make a webhook; refused, the connection that asked for it stays."""
+        if self.refuses_local_webhooks:
+            raise ApiError(403, "URL resolves to a reserved network address (block: 127.0.0.0/8)")
+        return self.state.create_webhook(values)
 
     def list_backends(self, project_id: int) -> list[Json]:
         """List a project's backends; each is asked for its health and set up for that."""
@@ -462,7 +469,7 @@ def _add_connection_routes(app: FastAPI, studio: FakeLabelStudio) -> None:
 
     @app.post("/api/webhooks", dependencies=guarded, status_code=201)
     def create_webhook(values: AnyBody) -> Json:
-        return state.create_webhook(values)
+        return studio.create_webhook(values)
 
     @app.patch("/api/webhooks/{webhook_id}", dependencies=guarded)
     def patch_webhook(webhook_id: int, values: AnyBody) -> Json:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from exemplar.errors import CredentialsError
+from exemplar.errors import CredentialsError, LabelStudioError
 from exemplar.settings import Secret
-from flows.conftest import MakeFlow, truth
+from flows.conftest import Flow, MakeFlow, truth
 from flows.fake_label_studio import PERSONAL_TOKEN, TOKEN, ApiError
 
 WHAT_TO_DO = "set LABEL_STUDIO_API_KEY to a token from Account & Settings"
@@ -70,6 +70,20 @@ def test_a_key_that_is_revoked_later_is_told_and_the_snapshot_served(make_flow: 
     assert flow.predict(project, tasks) == before
     problem = flow.call("GET", "/").json()["projects"][flow.key(project)]["problem"]
     assert WHAT_TO_DO in problem
+
+
+def test_a_label_studio_that_refuses_our_webhook_is_told_as_such_and_learned_from(flow: Flow) -> None:
+    """Started with ML_BLOCK_LOCAL_IP=false alone it keeps the connection, and answers 403 to the webhook."""
+    flow.studio.refuses_local_webhooks = True
+    project = flow.project(connected=False)
+    with pytest.raises(ApiError, match="reserved network address"):
+        flow.studio.connect(project, flow.url)
+    with pytest.raises(LabelStudioError, match="SSRF_PROTECTION_ENABLED=false, too"):
+        flow.run(project)
+    status = flow.call("GET", "/").json()["projects"][flow.key(project)]
+    assert "refuses webhooks to this backend's address" in status["problem"]
+    assert "API key" not in status["problem"]
+    assert status["tasks"] == len(flow.studio.state.tasks_of(project["id"]))
 
 
 def test_a_personal_access_token_works_and_is_renewed_when_its_access_token_expires(make_flow: MakeFlow) -> None:

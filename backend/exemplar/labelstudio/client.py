@@ -32,6 +32,8 @@ TASK_FIELDS = (
 IMPORT_TIMEOUT = 3600.0
 # What is read of a project; all of it takes Label Studio several times as long, because it counts the tasks again.
 PROJECT_FIELDS = "id,title,created_at,label_config,task_number,model_version,sampling,show_collab_predictions"
+# What it says of local and private addresses, unless it is started with SSRF_PROTECTION_ENABLED=false.
+REFUSED_ADDRESS = "resolves to a reserved network address"
 Json = dict[str, Any]
 
 
@@ -271,6 +273,12 @@ class Client:
 
     def _json(self, response: httpx.Response) -> Any:
         request = response.request
+        # So it answers to a webhook of ours, which it has checked apart from the connection: no matter of the key.
+        if response.status_code == 403 and REFUSED_ADDRESS in response.text:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} refuses webhooks to this backend's address: start it with "
+                "SSRF_PROTECTION_ENABLED=false, too; until then changes are found by polling"
+            )
         if response.status_code in (401, 403):
             raise CredentialsError(
                 f"Label Studio at {self.url} refused the API key (status {response.status_code}): set "
