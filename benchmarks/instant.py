@@ -3,7 +3,7 @@
 From the end of a Submit until /predict answers with it, and until the rows in Label Studio follow: those of the
 next batch (five tasks) and of the ten tasks whose label distribution it moved most.
 
-    .venv/bin/python benchmarks/instant.py [--tasks 20000] [--submits 30] [--think 2]    (data: EXEMPLAR_BENCH_DATA)
+    .venv/bin/python benchmarks/instant.py [--tasks 20000] [--submits 20] [--think 2]    (data: EXEMPLAR_BENCH_DATA)
 """
 
 import argparse
@@ -34,7 +34,7 @@ IMPORTED_AT_ONCE = 2000
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--tasks", type=int, default=20_000)
-    options.add_argument("--submits", type=int, default=30)
+    options.add_argument("--submits", type=int, default=20, help="before the rows are there, and afterwards")
     options.add_argument("--think", type=float, default=2.0, help="seconds from the task to its Submit")
     given = options.parse_args()
     if not is_there("banking77"):
@@ -52,7 +52,7 @@ def main() -> None:
         rows = Rows(store, it.database)
         run = partial(measure, it.api, ours, rows, project, truth, think=given.think)
         # Rows that are not there yet cannot follow.
-        tell("before the pool's rows are imported", run(submits=given.submits // 3, moved_too=False))
+        tell("before the pool's rows are imported", run(submits=given.submits, moved_too=False))
         while store.status().pending_rows or store.status().doing:
             time.sleep(0.5)
         print(f"all rows are there after {time.monotonic() - started:.0f} s", flush=True)
