@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from statistics import median
 
 from exemplar.context import Project
 
@@ -19,8 +20,9 @@ SETTLING = 0.15
 READING, URGENT_READING = 0.5, 0.7
 # The interval that is believed of annotators who have just begun.
 TYPICAL_INTERVAL = 2.0
-# Annotators are gone after so many of their longest recent intervals; a break is no interval.
-GONE_AFTER = 2.5
+# Annotators are gone after so many of their longest recent intervals; a break is no interval. What is urgent waits
+# for so many of the median ones: by then they look at this task longer than at others.
+GONE_AFTER, LINGERING = 2.5, 1.5
 BREAK = 120.0
 # They are at work for so many seconds at least.
 AT_WORK = 10.0
@@ -64,13 +66,17 @@ def is_open(recent: Sequence[float], now: float, *, urgent: bool = False) -> boo
     --------
     >>> [is_open([0, 10, 20], now) for now in (20.1, 21, 24.9, 25.1, 40)]
     [False, True, True, False, False]
+    >>> [is_open([0, 10, 20], now, urgent=True) for now in (26, 28, 36)]
+    [True, False, True]
     >>> is_open([0, 10, 20], 46)
     True
     """
     if not recent or now - recent[-1] >= _patience(recent):
         return True
-    share = URGENT_READING if urgent else READING
-    return SETTLING <= now - recent[-1] <= share * min(_intervals(recent))
+    since, intervals = now - recent[-1], _intervals(recent)
+    if urgent and since > LINGERING * median(intervals):
+        return True
+    return SETTLING <= since <= (URGENT_READING if urgent else READING) * min(intervals)
 
 
 def _intervals(recent: Sequence[float]) -> list[float]:

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from exemplar.context import Project
-from exemplar.pacing import AT_WORK, AWAY, BREAK, GONE_AFTER, RESTING_PAUSE, SETTLING, considerate, is_at_work
+from exemplar.pacing import (
+    AT_WORK,
+    AWAY,
+    BREAK,
+    GONE_AFTER,
+    LINGERING,
+    RESTING_PAUSE,
+    SETTLING,
+    considerate,
+    is_at_work,
+)
 from exemplar.rows.ledger import AT_WORK_LONGER, LEDGER_LIFE, LISTING_SHARE, Ledger
 from exemplar.settings import Settings
 from exemplar.store.project_store import ProjectStore
@@ -83,6 +93,13 @@ def test_writes_go_out_while_annotators_read_and_then_wait_for_the_next_submit(
     assert write(project, clock, urgent=True)[0] == pytest.approx(0)
     waited, _ = write(project, clock)
     assert waited == pytest.approx(GONE_AFTER * 13 - SETTLING - 5 - 1 - 3 * TOOK, abs=0.1)  # until they are gone
+
+
+def test_what_is_urgent_waits_less_long_for_who_lingers(project: Project, clock: Clock) -> None:
+    annotate(project, clock, 3, 3, 60)
+    clock.at += 3
+    assert write(project, clock, urgent=True)[0] == pytest.approx(LINGERING * 3 - 3, abs=0.03)
+    assert write(project, clock)[0] > 2 * 60
 
 
 def test_a_submit_opens_the_gate_again(project: Project, clock: Clock) -> None:
