@@ -150,3 +150,28 @@ def test_word_of_an_import_survives_the_process(flow: Flow) -> None:
     store.end_import()
     store.end_import()
     assert store.importing() is None
+
+
+def test_an_answer_does_not_wait_until_the_queue_is_created_but_the_first_batch_is_whole(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = flow.project(N)
+    created: list[Json] = []
+    create = Client.create_prediction
+
+    def interrupt(client: Client, row: Json) -> Json:
+        created.append(row)
+        flow.store(project).raise_number("webhooks")
+        return create(client, row)
+
+    monkeypatch.setattr(Client, "create_prediction", interrupt)
+    flow.run(project)
+    assert len(created) == len(flow.queue(project)) == 8
+    flow.label(project, 8)
+    created.clear()
+    assert flow.run(project).pending  # it comes back for the rest of the next batch
+    n_first = len(created)
+    assert n_first < 8
+    monkeypatch.undo()
+    flow.settle(project)
+    assert len(flow.rows(project)) == N

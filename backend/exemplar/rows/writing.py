@@ -38,22 +38,29 @@ class Left:
         return self.create + self.patch
 
 
+def never() -> bool:
+    """Nothing newer comes up."""
+    return False
+
+
 def apply(
     project: Project,
     snapshot: Snapshot,
     steps: Plan,
     ledger: Ledger,
     *,
-    interrupted: Callable[[], bool] = lambda: False,
+    interrupted: Callable[[], bool] = never,
 ) -> Left:
     """Write a plan, what annotators see next first; return what is left because something newer came up."""
     if steps.n_writes:
         project.store.note(doing=f"writing {steps.n_writes} rows", pending_rows=steps.n_writes)
+    # A first batch is created whole: with a handful of rows, locks would soon leave annotators without a task.
+    is_first = not ledger.predictions()
     queue, others = _to_create(project, snapshot, steps.create)
     soon = [row for row in queue if row["score"] <= SOON]
     _create(project, soon, ledger)
     n_urgent = _patch(project, snapshot, steps.patch[:URGENT], ledger, interrupted, urgent=True)
-    _create(project, queue[len(soon) :], ledger)
+    n_queued = len(soon) + _create(project, queue[len(soon) :], ledger, never if is_first else interrupted)
     n_imported = _import(project, snapshot, others, ledger, interrupted)
     # While it imports, Label Studio has enough to do.
     others_to_patch = steps.patch[URGENT:] if not ledger.is_importing else []
@@ -61,7 +68,8 @@ def apply(
     for prediction_id in steps.retire:
         project.client.patch_prediction(prediction_id, model_version=generation_name(RETIRED))
         ledger.forget()
-    left = Left(create=len(others) - n_imported + ledger.n_under_way, patch=len(steps.patch) - n_patched)
+    n_left = len(queue) - n_queued + len(others) - n_imported + ledger.n_under_way
+    left = Left(create=n_left, patch=len(steps.patch) - n_patched)
     project.store.note(pending_rows=left.n)
     return left
 
@@ -105,14 +113,19 @@ def _to_create(project: Project, snapshot: Snapshot, rows: dict[int, Row]) -> tu
     return (queue + others, []) if len(others) <= FEW else (queue, others)
 
 
-def _create(project: Project, rows: list[Json], ledger: Ledger) -> None:
-    if rows:
-        project.store.note(doing=f"queueing {len(rows)} tasks")
-        with ThreadPoolExecutor(WRITERS) as writers:
-            created = writers.map(lambda row: project.client.create_prediction(row | {"project": project.id}), rows)
-            for prediction in created:
+def _create(project: Project, rows: list[Json], ledger: Ledger, interrupted: Callable[[], bool] = never) -> int:
+    """Create rows one by one until something newer comes up; return how many."""
+    n_done = 0
+    with ThreadPoolExecutor(WRITERS) as writers:
+        while n_done < len(rows) and not interrupted():
+            project.store.note(doing=f"queueing {len(rows) - n_done} tasks")
+            now = [row | {"project": project.id} for row in rows[n_done : n_done + WRITERS]]
+            for prediction in writers.map(project.client.create_prediction, now):
                 ledger.add(prediction)
+            n_done += len(now)
+    if n_done:
         ledger.look_again()
+    return n_done
 
 
 def _import(
