@@ -5,14 +5,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.installed
 
-.PHONY: help install demo test check bench lock
+.PHONY: help install demo test check bench lock audit
 help:
 	@printf 'make install   .venv with the command exemplar, from requirements.lock\n'
 	@printf 'make demo      Label Studio, the backend and 1 400 digits, ready to annotate\n'
 	@printf 'make test      every test; those that need a program this machine lacks skip with a reason\n'
 	@printf 'make check     ruff, mypy, the import layers\n'
 	@printf 'make bench     the benchmarks of the engine and their peers; about an hour\n'
-	@printf 'make lock      compile requirements.lock anew\n'
+	@printf 'make lock      compile requirements.lock anew, with the hashes of all files\n'
+	@printf 'make audit     ask pip-audit for known holes in what the locks pin (needs the internet)\n'
 
 install: $(SET_UP)
 
@@ -54,3 +55,8 @@ lock:
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-all.lock
 	grep -vxFf requirements.lock requirements-all.lock > requirements-dev.lock
 	rm requirements-all.lock
+
+# In a venv of its own: what it needs is no part of the product.
+audit:
+	test -x .audit/bin/pip-audit || ($(PYTHON) -m venv .audit && .audit/bin/pip install --quiet --disable-pip-version-check pip-audit)
+	.audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock

@@ -213,10 +213,29 @@ def test_the_label_config_can_be_classified() -> None:
     assert (labeling.kind, labeling.field, len(labeling.classes)) == ("image", "image", 10)
 
 
-def test_lock_files_hold_nothing_but_versions() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        for line in (REPOSITORY / name).read_text().splitlines():
-            assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; .+)?", line), line
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_lock_files_hold_nothing_but_versions_and_the_hashes_of_their_files(name: str) -> None:
+    pinned = (REPOSITORY / name).read_text().replace(" \\\n", "").splitlines()
+    for line in pinned:
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; .+?)?(    --hash=sha256:[0-9a-f]{64})+", line), line[:100]
+
+
+def test_what_is_installed_is_checked_against_the_hashes() -> None:
+    for text in ((REPOSITORY / "Makefile").read_text(), DOCKERFILE):
+        (line,) = [line for line in text.splitlines() if "pip install" in line and "requirements.lock" in line]
+        assert "--require-hashes" in line
+
+
+def test_the_image_is_built_on_one_that_is_named_by_its_digest() -> None:
+    (base,) = [line for line in DOCKERFILE.splitlines() if line.startswith("FROM")]
+    assert re.fullmatch(r"FROM python:[\w.-]+@sha256:[0-9a-f]{64}", base)
+
+
+def test_compose_starts_nothing_without_passwords(compose: dict[str, Any]) -> None:
+    studio, exemplar = (compose["services"][name]["environment"] for name in ("label-studio", "exemplar"))
+    secrets = (studio["LABEL_STUDIO_PASSWORD"], studio["LABEL_STUDIO_USER_TOKEN"], exemplar["BASIC_AUTH_PASS"])
+    for value in secrets:
+        assert re.fullmatch(r"\$\{[A-Z_]+:\?.+\}", value), value
 
 
 def test_compose_starts_the_label_studio_that_we_test_with_both_switches(compose: dict[str, Any]) -> None:
