@@ -24,7 +24,7 @@ from running import Json, running
 
 from exemplar.demo import label_studio
 from exemplar.model import project_key
-from exemplar.rows import TOLERANCE, generation_name
+from exemplar.rows import SAME, TOLERANCE, generation_name, is_asked
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 
@@ -120,7 +120,9 @@ class Rows:
         row = snapshot.row(task)
         assert row is not None
         same = result == snapshot.facts.labeling.result(int(snapshot.shown[row]))
-        return same and abs(score - snapshot.scores[row]) <= TOLERANCE
+        wanted = float(snapshot.scores[row])
+        within = SAME if is_asked(min(score, wanted)) else TOLERANCE
+        return same and abs(score - wanted) <= within
 
 
 def measure(
@@ -169,7 +171,7 @@ def _is_predicted(ours: httpx.Client, project: Json, task: Json, answer: str) ->
 
 def _next_batch(snapshot: Snapshot) -> list[int]:
     queue = np.argsort(snapshot.scores, kind="stable")[:5]
-    return [int(id_) for id_ in snapshot.task_ids[queue[snapshot.scores[queue] < 0]]]
+    return [int(id_) for id_ in snapshot.task_ids[queue[is_asked(snapshot.scores[queue])]]]
 
 
 def _most_moved(before: Snapshot, after: Snapshot) -> list[int]:

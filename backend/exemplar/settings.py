@@ -241,7 +241,7 @@ class Settings:
         "EXEMPLAR_BATCH_SIZE",
         50,
         _batch,
-        "Length of the queue: so many tasks at most have a score below zero. At least 50 is wise.",
+        "Length of the queue: so many tasks at most have a place in it. At least 50 is wise.",
     )
     propagation: str = _setting(
         "EXEMPLAR_PROPAGATION",

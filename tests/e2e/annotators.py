@@ -12,6 +12,7 @@ import httpx
 
 from conftest import Backend
 from exemplar.demo import digits
+from exemplar.rows import is_asked
 
 Json = dict[str, Any]
 
@@ -84,7 +85,7 @@ def rows(api: httpx.Client, project: Json) -> dict[int, Json]:
 
 def queue(api: httpx.Client, project: Json) -> list[int]:
     """Return the ids of the tasks that are asked next, in order."""
-    asked = [row for row in rows(api, project).values() if row["score"] < 0]
+    asked = [row for row in rows(api, project).values() if is_asked(row["score"])]
     return [row["task"] for row in sorted(asked, key=lambda row: row["score"])]
 
 

@@ -61,8 +61,12 @@ def test_a_person_connects_labels_sees_preannotations_and_starts_training(
     wait_for(lambda: learning(backend, project).get("state") == "ready", "the backend to be ready")
     assert kept_extra_params(backend) == {"n_clusters": 12}
 
+    queued = min(rows(label_studio, project), key=lambda row: row["score"])
+    assert shown_score(page, project, queued["task"]) == "0.00%", "asked next, of no confidence yet"
+
     stream = LabelStream(page)
     stream.open(project)
+    assert stream.task["id"] == queued["task"]
     answers = [stream.answer(digit_of(stream.task)) for _ in range(5)]
     assert stored_answers(label_studio, project) == dict(answers)
     assert len({digit for _, digit in answers}) > 1, f"the queue began with one digit only: {answers}"
@@ -116,6 +120,14 @@ def model_card(page: Page, name: str) -> Locator:
     """The card of a connected model: the smallest box with its name and its menu button."""
     menu = page.get_by_role("button", name="Machine learning model options")
     return page.locator("div").filter(has=page.get_by_text(name, exact=True)).filter(has=menu).last
+
+
+def shown_score(page: Page, project: Json, task_id: int) -> str:
+    """Open a task from the Data Manager and read what its prediction's tab says of the score."""
+    page.goto(f"/projects/{project['id']}/data?task={task_id}")
+    tab = page.locator(".lsf-annotation-button__info").filter(has_text="%")
+    expect(tab).to_have_count(1)
+    return tab.inner_text().partition("·")[2].strip()
 
 
 def start_training(page: Page, name: str) -> None:
@@ -209,6 +221,12 @@ def kept_extra_params(backend: Any) -> Any:
     """What the backend was told of its one project in the form's extra params."""
     (path,) = backend.models.glob("**/connection.json")
     return json.loads(path.read_text())["extra_params"]
+
+
+def rows(label_studio: Any, project: Json) -> list[Json]:
+    """The predictions of the project that have a score."""
+    found = _get(f"{label_studio.url}/api/predictions", label_studio.token, project=project["id"])
+    return [row for row in found if row["score"] is not None]
 
 
 def has_preannotation(label_studio: Any, task: Json) -> bool:

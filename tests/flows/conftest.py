@@ -17,6 +17,7 @@ from exemplar.jobs import run_once
 from exemplar.labelstudio.client import Client
 from exemplar.model import project_key
 from exemplar.project.refresh import Outcome
+from exemplar.rows import is_asked
 from exemplar.server import setup
 from exemplar.server.app import create_app
 from exemplar.server.reason import ReasonProtocol
@@ -110,7 +111,7 @@ class Flow:
 
     def queue(self, project: Json) -> list[int]:
         """Return the tasks that are asked next, in order."""
-        asked = [row for row in self.rows(project).values() if row["score"] < 0]
+        asked = [row for row in self.rows(project).values() if is_asked(row["score"])]
         return [row["task"] for row in sorted(asked, key=lambda row: row["score"])]
 
     def label(self, project: Json, n: int, *, user: int = 1) -> list[int]:

@@ -14,6 +14,7 @@ from exemplar.errors import LabelStudioError
 from exemplar.labelstudio.client import Client
 from exemplar.project.sync import OVERLAP
 from exemplar.rows import TOLERANCE, Ledger, imports, reconciliation, writing
+from exemplar.store.snapshot import FORMAT
 from flows.conftest import N_CLUSTERS, N_TASKS, Flow, said, truth
 from flows.fake_label_studio import choices
 from flows.fake_state import Json
@@ -74,6 +75,31 @@ def test_a_second_full_training_changes_nothing(flow: Flow, labelled: Json) -> N
     assert flow.contents(labelled) == contents
     assert flow.studio.writes == before
     assert backend["state"] == "CO"
+
+
+def test_rows_of_the_version_before_with_its_negative_scores_are_brought_along_in_place(
+    flow: Flow,
+) -> None:
+    project = flow.project()
+    flow.settle(project)
+    flow.label(project, 2)
+    flow.settle(project)
+    asked, rows = flow.queue(project), flow.rows(project)
+    ids = {task_id: row["id"] for task_id, row in rows.items()}
+    known = [task_id for task_id in unlabelled(flow, project) if task_id in rows and task_id not in asked]
+    assert len(asked) > 2
+    assert known
+    for position, task_id in enumerate(asked):
+        rows[task_id]["score"] = -1 / (1 + position)
+    rows[known[0]]["score"] = 0.0  # was nothing, and would be asked first
+    folder = flow.store(project).folder / "snapshots" / str(flow.store(project).current_name())
+    facts = (folder / "facts.json").read_text()
+    assert f'"format":{FORMAT}' in facts
+    (folder / "facts.json").write_text(facts.replace(f'"format":{FORMAT}', f'"format":{FORMAT - 1}'))
+    flow.settle(project)
+    assert min(row["score"] for row in flow.rows(project).values()) > 0
+    assert flow.queue(project) == asked
+    assert {task_id: row["id"] for task_id, row in flow.rows(project).items()} == ids
 
 
 def test_a_full_training_makes_the_rows_exact(flow: Flow, labelled: Json) -> None:

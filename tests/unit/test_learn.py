@@ -14,6 +14,7 @@ from exemplar.engine import PROPAGATIONS, STRATEGIES, UNLABELED, Pusher, survey
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.project.learn import Answers, Learned, learn, read_answers
+from exemplar.rows import is_asked
 from exemplar.settings import CLASSIFIERS, QUEUES, Settings
 
 # Four groups on a line, of 5, 4, 3 and 2 tasks.
@@ -48,7 +49,7 @@ def learned(
 
 
 def queue(found: Learned) -> list[int]:
-    rows = np.flatnonzero(found.scores < 0)
+    rows = np.flatnonzero(is_asked(found.scores))
     return rows[np.argsort(found.scores[rows])].tolist()
 
 
@@ -76,7 +77,7 @@ def test_the_first_queue_is_as_long_as_the_batch(batch_size: int, strategy: str)
 @pytest.mark.parametrize("base", [TEXTBOOK, DEFAULT], ids=["textbook", "default"])
 def test_a_pool_of_one_task_is_asked(base: Settings) -> None:
     found = learn(survey(np.zeros((1, 2))), answers_of({}, n=1), base, audits=NO_AUDITS)
-    assert (found.scores[0] < 0, found.choices[0], found.classifier) == (True, UNLABELED, None)
+    assert (is_asked(found.scores[0]), found.choices[0], found.classifier) == (True, UNLABELED, None)
 
 
 # ── Something known ──────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +114,7 @@ def test_an_answered_task_keeps_its_answer_and_scores_one(base: Settings) -> Non
 
 def test_when_every_cluster_has_its_label_the_confidences_order_the_rest() -> None:
     found = learned(dict(zip([*FIRST_OF_EACH, 0], (0, 1, 2, 0, 0), strict=True)))  # a whole round
-    assert (found.scores >= 0).all()
+    assert not is_asked(found.scores).any()
     assert (found.scores[FIRST_OF_EACH] == 1).all()
 
 
@@ -135,7 +136,7 @@ def test_every_method_goes_with_every_classifier(propagation: str, classifier: s
     said = {row: int(ISLANDS[row]) for row in (0, 1, 20, 21, 40, 41)}
     found = learn(SEA, answers_of(said, n=60), options, audits=NO_AUDITS)
     assert (found.choices == ISLANDS).mean() > 0.95
-    assert ((found.scores >= -1) & (found.scores <= 1)).all()
+    assert ((found.scores > 0) & (found.scores <= 1)).all()
     assert (found.classifier is None) == (classifier == "neighbors")
 
 
@@ -162,7 +163,7 @@ def test_within_a_round_an_answer_moves_no_score_of_the_tasks_that_stay_queued(b
 def test_a_skipped_task_is_not_asked_first_again() -> None:
     before, after = learned({2: 0, 12: 1}), learned({2: 0, 12: 1}, skipped=(6,))
     assert (queue(before)[0], queue(after)[0]) == (6, 10)
-    assert after.scores[6] >= 0
+    assert not is_asked(after.scores[6])
 
 
 @pytest.mark.parametrize("strategy", [name for name in QUEUES if name != "representatives"])
@@ -247,10 +248,10 @@ def test_rows_are_as_documented_whatever_was_said(
     answers = {row: what for row, what in enumerate(said) if isinstance(what, int)}
     skipped = tuple(row for row, what in enumerate(said) if what == "skip")
     found = learned(answers, skipped, base, propagate_percent=percent, batch_size=batch_size)
-    assert (np.isnan(found.scores) | (np.abs(found.scores) <= 1)).all()
+    assert (np.isnan(found.scores) | ((found.scores > 0) & (found.scores <= 1))).all()
     assert (found.scores[[*answers]] == 1).all()
     assert found.choices[[*answers]].tolist() == list(answers.values())
-    assert (found.scores[list(skipped)] >= 0).all()
+    assert not is_asked(found.scores[list(skipped)]).any()
     assert not set(queue(found)) & {*answers, *skipped}
     assert len(queue(found)) <= batch_size
     n_open = len(X) - len(answers) - len(skipped)

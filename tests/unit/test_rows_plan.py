@@ -3,17 +3,21 @@
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.rows.generation import generation_name, generation_number
-from exemplar.rows.plan import Plan, Row, plan
+from exemplar.rows.plan import NOTHING, Plan, Row, plan
+from exemplar.rows.scores import NOTHING_KNOWN, SAME, queue_scores
 
 LABELING = Labeling("animal", "img", "picture", "image", ("cat", "dog", "cow"))
 CAT, DOG = 0, 1
 NOW = 4
+# The scores of the queue, by position.
+Q = queue_scores(np.arange(20)).tolist()
 
 
 def there(
@@ -40,15 +44,15 @@ def patched(steps: Plan) -> list[int]:
 
 
 def test_what_is_missing_is_created_in_the_order_that_was_desired() -> None:
-    desired = {7: Row(-1, -1.0), 3: Row(-1, -0.5), 9: Row(CAT, 0.8)}
-    steps = planned(desired, [there(1, 3, -1, -0.5)])
-    assert list(steps.create.items()) == [(7, Row(-1, -1.0)), (9, Row(CAT, 0.8))]
+    desired = {7: Row(-1, Q[0]), 3: Row(-1, Q[1]), 9: Row(CAT, 0.8)}
+    steps = planned(desired, [there(1, 3, -1, Q[1])])
+    assert list(steps.create.items()) == [(7, Row(-1, Q[0])), (9, Row(CAT, 0.8))]
     assert (steps.patch, steps.retire) == ([], [])
 
 
 def test_what_is_as_it_should_be_is_left_alone() -> None:
     assert (
-        planned({7: Row(CAT, 0.8), 8: Row(-1, -1.0)}, [there(1, 7, CAT, 0.8), there(2, 8, -1, -1.0)]).n_writes == 0
+        planned({7: Row(CAT, 0.8), 8: Row(-1, Q[0])}, [there(1, 7, CAT, 0.8), there(2, 8, -1, Q[0])]).n_writes == 0
     )
 
 
@@ -57,7 +61,7 @@ def test_another_choice_is_patched() -> None:
     assert (patch.prediction_id, patch.row) == (1, Row(DOG, 0.8))
 
 
-@pytest.mark.parametrize("score", [0.8, -1.0])
+@pytest.mark.parametrize("score", [0.8, Q[0]])
 def test_a_row_without_a_score_is_patched(score: float) -> None:
     assert patched(planned({7: Row(CAT, score)}, [there(1, 7, CAT, None)])) == [1]
 
@@ -70,7 +74,7 @@ def test_of_two_rows_for_one_task_the_newer_is_retired() -> None:
 
 def test_a_task_of_which_nothing_is_known_any_more_gets_an_empty_row() -> None:
     (patch,) = planned({}, [there(1, 7, CAT, 0.8)]).patch
-    assert patch.row == Row(-1, 0.0)
+    assert patch.row == NOTHING
 
 
 @pytest.mark.parametrize("version", ["exemplar-3", "exemplar-40", "exemplar-0", "resnet", "exemplar", "", None])
@@ -87,10 +91,15 @@ def test_what_stands_under_another_name_is_not_touched(version: str | None) -> N
     [
         (0.80, 0.84, 0),
         (0.80, 0.86, 1),
-        (-0.50, -0.51, 1),
-        (-0.01, 0.01, 1),
-        (0.01, -0.01, 1),
-        (-1 / 1_000_000, -1 / 1_000_001, 1),
+        (Q[1], Q[2], 1),
+        (Q[9], 0.01, 1),
+        (0.01, Q[9], 1),
+        (Q[0], NOTHING_KNOWN, 1),
+        (NOTHING_KNOWN, 0.01, 0),
+        # As an earlier version wrote them: a place in the queue, and a task of which nothing is known.
+        (-0.5, Q[1], 1),
+        (-1 / 50, 0.01, 1),
+        (0.0, NOTHING_KNOWN, 1),
     ],
 )
 def test_a_confidence_may_drift_and_the_queue_may_not(before: float, after: float, writes: int) -> None:
@@ -115,21 +124,21 @@ def test_what_is_asked_next_goes_first_then_what_is_affected_then_the_rest_of_th
         3: Row(DOG, 0.7),  # changed, surely
         4: Row(DOG, 0.3),  # changed, hardly sure
         5: Row(CAT, 1.0),  # was asked next and is answered
-        6: Row(-1, -0.5),  # comes second in the queue
-        7: Row(-1, -1.0),  # comes first in the queue
-        8: Row(DOG, -0.3),  # stays in the queue, changed
-        9: Row(-1, -0.1),  # comes tenth in the queue
+        6: Row(-1, Q[1]),  # comes second in the queue
+        7: Row(-1, Q[0]),  # comes first in the queue
+        8: Row(DOG, Q[2]),  # stays in the queue, changed
+        9: Row(-1, Q[9]),  # comes tenth in the queue
     }
     predictions = [
         there(11, 1, CAT, 0.4),
         there(12, 2, CAT, 0.1),
         there(13, 3, CAT, 0.7),
         there(14, 4, CAT, 0.3),
-        there(15, 5, CAT, -0.5),
-        there(16, 6, -1, -0.25),
-        there(17, 7, -1, 0.0),
-        there(18, 8, CAT, -0.3),
-        there(19, 9, -1, -0.05),
+        there(15, 5, CAT, Q[1]),
+        there(16, 6, -1, Q[3]),
+        there(17, 7, -1, NOTHING_KNOWN),
+        there(18, 8, CAT, Q[2]),
+        there(19, 9, -1, Q[19]),
     ]
     steps = plan(desired, predictions, LABELING, generation=NOW, tolerance=0.05, affected={1, 4})
     assert patched(steps) == [17, 16, 18, 15, 14, 11, 19, 13, 12]
@@ -163,7 +172,7 @@ def test_a_name_that_we_never_gave_is_not_ours(name: str) -> None:
 
 # ── Properties ───────────────────────────────────────────────────────────────────────────────────────────
 
-scores = st.floats(-1, 1, width=32) | st.sampled_from([0.0, -0.0, -1.0, 1.0, 1e-7, -1e-7])
+scores = st.floats(-1, 1, width=32) | st.sampled_from([0.0, -0.0, -1.0, 1.0, NOTHING_KNOWN, *Q])
 task_ids = st.integers(1, 8)
 desires = st.dictionaries(task_ids, st.builds(Row, st.integers(-1, 2), scores))
 versions = st.sampled_from(["exemplar-4", "exemplar-4", "exemplar-3", "exemplar-0", "resnet", None])
@@ -204,8 +213,8 @@ def test_an_exact_plan_leaves_one_row_a_task_as_desired(
     assert len(rows) == len(ours)
     for task, want in desired.items():
         assert LABELING.class_index(rows[task]["result"]) == want.choice
-        assert rows[task]["score"] == pytest.approx(want.score, abs=2e-6)
-    assert all(row["score"] == pytest.approx(0, abs=2e-6) for task, row in rows.items() if task not in desired)
+        assert rows[task]["score"] == pytest.approx(want.score, abs=SAME)
+    assert all(row["score"] == NOTHING_KNOWN for task, row in rows.items() if task not in desired)
 
 
 @given(desires, in_label_studio, st.floats(0, 0.5))

@@ -17,6 +17,7 @@ from exemplar.errors import InputError
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.learn import Learned
+from exemplar.rows import draw_scores, is_asked
 from exemplar.store.accept_set import AcceptSet
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
@@ -64,7 +65,7 @@ def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confi
 
 def _predicted(snapshot: Snapshot, min_confidence: float) -> NDArray[np.intp]:
     # Tasks that are asked next have a place in the queue for a score.
-    asked = ~(snapshot.scores >= 0)
+    asked = is_asked(snapshot.scores) | np.isnan(snapshot.scores)
     confidence = np.where(asked, snapshot.distributions.max(axis=1, initial=0), snapshot.scores)
     annotated = np.array([bool(snapshot.by_id[id_].annotations) for id_ in snapshot.task_ids.tolist()])
     return np.flatnonzero((snapshot.choices != UNLABELED) & (confidence >= min_confidence) & ~annotated)
@@ -109,7 +110,7 @@ def ask_drawn_first(
     asked = [(row_of[task_id], i) for i, task_id in enumerate(frozen.drawn) if task_id in row_of]
     rows, positions = np.array(asked, np.intp).reshape(-1, 2).T
     scores = learned.scores.copy()
-    scores[rows] = -2 + positions / len(frozen.drawn)  # the queue's own end at -1
+    scores[rows] = draw_scores(positions)
     return replace(learned, scores=scores, blind=np.union1d(learned.blind, rows).astype(np.int64))
 
 

@@ -22,6 +22,7 @@ from exemplar.engine import (
 )
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
+from exemplar.rows import confidence_scores, queue_scores
 from exemplar.settings import Settings
 
 # The queue is planned anew after every so many annotations: in between its tasks keep their scores, so that an
@@ -108,8 +109,8 @@ def learn(
     queue, positions = plan(geometry, answers, settings, audits, columns=found.columns)
     known = choices != UNLABELED
     known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
-    row_scores = np.where(known, np.round(confidence, 6).astype(np.float64), np.nan)
-    row_scores[queue] = -1.0 / (1 + positions)
+    row_scores = np.where(known, confidence_scores(confidence), np.nan)
+    row_scores[queue] = queue_scores(positions)
     return Learned(
         inference=found,
         classifier=classifier,

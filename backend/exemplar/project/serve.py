@@ -13,13 +13,12 @@ from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.learn import classify
 from exemplar.project.pool import task_vectors
-from exemplar.rows import RETIRED, Row, generation_name
+from exemplar.rows import NOTHING, RETIRED, Row, confidence_scores, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-NOTHING = Row(-1, 0.0)
 Json = dict[str, Any]
 
 
@@ -109,8 +108,9 @@ def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[R
             X,
             averaged_at=snapshot.facts.averaged_at,
         )
-        for position, p in zip(vectors, proba, strict=True):
-            rows[position] = Row(int(p.argmax()), round(float(p.max()), 6)) if p.any() else NOTHING
+        scores = confidence_scores(proba.max(axis=1)).tolist()
+        for position, p, score in zip(vectors, proba, scores, strict=True):
+            rows[position] = Row(int(p.argmax()), score) if p.any() else NOTHING
     return rows
 
 

@@ -8,14 +8,11 @@ import numpy as np
 
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.rows.generation import generation_number
+from exemplar.rows.scores import NOTHING_KNOWN, SAME, is_asked, is_asked_soon
 from exemplar.store.snapshot import Snapshot
 
-# The next five tasks of the queue have scores up to this.
-SOON = -1 / 5
 # A confidence that moved by less is not worth a request. A full refresh is exact.
 TOLERANCE = 0.05
-# Scores are told apart down to here; neighbours in a queue of a million are 1e-12 apart.
-_SAME = 1e-13
 Json = dict[str, Any]
 
 
@@ -26,11 +23,15 @@ class Row(NamedTuple):
     score: float
 
 
+# A task of which nothing is known: not asked first either.
+NOTHING = Row(-1, NOTHING_KNOWN)
+
+
 @dataclass(frozen=True)
 class Patch:
     """A row that is there and differs from what it should be.
 
-    ``place`` is the score with which it is asked, before or after the patch; 0 and more: it is not. ``moved`` tells
+    ``place`` is the lower of its scores before and after the patch: it may be a place in the queue. ``moved`` tells
     how far its confidence moves; of another label, the confidence in both.
     """
 
@@ -87,8 +88,7 @@ def plan(
                 retire.append(prediction["id"])
             continue
         seen.add(task_id)
-        # Nothing is known of the task any more: an empty row, so that it is not asked first either.
-        want = create.pop(task_id, Row(-1, 0.0))
+        want = create.pop(task_id, NOTHING)
         patch = _difference(want, results[want.choice], prediction, tolerance)
         if patch is not None and prediction["id"] is not None:
             patches.append(patch)
@@ -100,18 +100,18 @@ def _difference(want: Row, result: list[Json], prediction: Json, tolerance: floa
     there = prediction["score"] if prediction["score"] is not None else np.inf
     same_result = prediction["result"] == result
     moved, place = abs(want.score - there), min(want.score, there)
-    if same_result and moved <= (_SAME if place < 0 else max(tolerance, _SAME)):
+    if same_result and moved <= (SAME if is_asked(place) else max(tolerance, SAME)):
         return None
     return Patch(prediction["id"], prediction["task"], want, place, moved if same_result else want.score + there)
 
 
 def _by_urgency(patches: list[Patch], affected: Collection[int]) -> list[Patch]:
     """Order patches: what is asked next, what is affected, the rest of the queue, what moved farthest."""
-    queue = sorted((patch for patch in patches if patch.place < 0), key=lambda patch: patch.row.score)
-    others = sorted((patch for patch in patches if patch.place >= 0), key=lambda patch: -patch.moved)
+    queue = sorted((patch for patch in patches if is_asked(patch.place)), key=lambda patch: patch.row.score)
+    others = sorted((patch for patch in patches if not is_asked(patch.place)), key=lambda patch: -patch.moved)
     return [
-        *(patch for patch in queue if patch.place <= SOON),
+        *(patch for patch in queue if is_asked_soon(patch.place)),
         *(patch for patch in others if patch.task in affected),
-        *(patch for patch in queue if patch.place > SOON),
+        *(patch for patch in queue if not is_asked_soon(patch.place)),
         *(patch for patch in others if patch.task not in affected),
     ]

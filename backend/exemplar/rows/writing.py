@@ -10,7 +10,8 @@ from exemplar.pacing import considerate, is_at_work
 from exemplar.rows.generation import RETIRED, generation_name
 from exemplar.rows.imports import import_rows, may_still_come
 from exemplar.rows.ledger import Ledger
-from exemplar.rows.plan import SOON, Patch, Plan, Row
+from exemplar.rows.plan import Patch, Plan, Row
+from exemplar.rows.scores import is_asked, is_asked_soon
 from exemplar.store.snapshot import Snapshot
 
 # Up to here rows are created one by one; a bulk import makes Label Studio recount all tasks of the project.
@@ -57,7 +58,7 @@ def apply(
     # A first batch is created whole: with a handful of rows, locks would soon leave annotators without a task.
     is_first = not ledger.predictions()
     queue, others = _to_create(project, snapshot, steps.create)
-    soon = [row for row in queue if row["score"] <= SOON]
+    soon = [row for row in queue if is_asked_soon(row["score"])]
     _create(project, soon, ledger)
     n_urgent = _patch(project, snapshot, steps.patch[:URGENT], ledger, interrupted, urgent=True)
     n_queued = len(soon) + _create(project, queue[len(soon) :], ledger, never if is_first else interrupted)
@@ -100,16 +101,16 @@ def _patch(
 def _to_create(project: Project, snapshot: Snapshot, rows: dict[int, Row]) -> tuple[list[Json], list[Json]]:
     """Return the rows to create one by one, and those to import in bulk, as Label Studio takes them.
 
-    The bulk import drops rows with a score below zero, without an error (seen in 1.23.2): the queue is created one
-    by one, and first.
+    The queue goes first, and one by one: then each row's id is known, and it does not wait for an import of others.
+    Label Studio would import it, too.
     """
     labeling, version = snapshot.facts.labeling, generation_name(snapshot.facts.generation)
     predictions: list[Json] = [
         {"task": id_, "result": labeling.result(row.choice), "score": row.score, "model_version": version}
         for id_, row in rows.items()
     ]
-    queue = [prediction for prediction in predictions if prediction["score"] < 0]
-    others = [prediction for prediction in predictions if prediction["score"] >= 0]
+    queue = [prediction for prediction in predictions if is_asked(prediction["score"])]
+    others = [prediction for prediction in predictions if not is_asked(prediction["score"])]
     return (queue + others, []) if len(others) <= FEW else (queue, others)
 
 

@@ -92,7 +92,7 @@ class Snapshot:
     choices : int32 array of shape (n_tasks,)
         The class index of each row's pre-annotation, -1 for none.
     scores : float64 array of shape (n_tasks,)
-        Negative: asked next. 0 to 1: the confidence. NaN: the task has no row yet.
+        As ``exemplar.rows`` reads them: a place in the queue, or a confidence. NaN: the task has no row yet.
     blind : int64 array
         The rows that are shown without their pre-annotation: audits whose turn comes.
     checkpoints : tuple of Checkpoint
