@@ -1,18 +1,23 @@
 """The command `exemplar`: thin commands over the library."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from exemplar import __version__
-from exemplar.errors import ExemplarError, SettingError
+from exemplar.errors import ExemplarError, InputError, SettingError
 from exemplar.settings import Settings, doubts, from_environment
+
+Project = Annotated[int, typer.Argument(min=1, help="The project's number, as in its address /projects/7/.")]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # else a paragraph keeps the line breaks of its docstring
+    pretty_exceptions_show_locals=False,  # they hold keys and passwords
     help="Label fifty exemplars in Label Studio and get the rest of the pool nearly right.",
 )
 
@@ -54,7 +59,7 @@ def demo(
 
 @app.command()
 def disconnect(
-    project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
+    project: Project,
 ) -> None:
     """Take back all that Exemplar put into a project: its rows, webhook and connection; restore the sampling."""
     from exemplar.commands.disconnect import disconnect_project
@@ -69,7 +74,7 @@ def disconnect(
 
 @app.command()
 def report(
-    project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
+    project: Project,
 ) -> None:
     """Say how right the predictions of a project are, as far as audits tell, and which answers look wrong."""
     from exemplar.commands.report import report as lines_of
@@ -80,27 +85,68 @@ def report(
 
 @app.command()
 def accept(
-    project: Annotated[int, typer.Argument(help="The project's number, as in its address /projects/7/.")],
-    promise: Annotated[float, typer.Option(help="Per cent of the set that annotators would agree with.")] = 95,
-    min_confidence: Annotated[float, typer.Option(help="Freeze predictions that are so sure, 0 to 1.")] = 0.0,
-    again: Annotated[
-        bool, typer.Option("--again", help="Freeze another set; each may take half the risk of the one before.")
-    ] = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Write the accepted labels to this CSV file.", dir_okay=False)
+    project: Project,
+    promise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PER CENT",
+            help="How much of the set annotators would agree with: 95, 95% or 0.95. Per cent from 50, shares "
+            "from 0.5, both below the whole. By default 95.",
+        ),
     ] = None,
+    min_confidence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PER CENT",
+            help="Freeze predictions that are so sure: 90, 90% or 0.9. What is above 1 is per cent, below 1 a "
+            "share; 1 may be both and is refused: say 1% or 100%. By default all.",
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Freeze another set and end the last one; each may take half the risk."),
+    ] = False,
+    look: Annotated[bool, typer.Option("--look", help="Only show what would be frozen.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Freeze without asking.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the accepted labels to this CSV file.")] = None,
 ) -> None:
     """Accept predictions by a blind test: freeze them, let annotators answer a random draw, see the verdict.
 
-    The drawn tasks (59 for 95 %, 99 for 97 %, 299 for 99 %) come first in the queue, without a pre-annotation.
-    If all are answered as predicted, the frozen predictions agree with annotators as promised.
+    What would be frozen is shown first, with its chance to pass, and asked. The drawn tasks (59 for 95 %, 99 for
+    97 %, 299 for 99 %) come first in the queue, without a pre-annotation. If all are answered as predicted, the
+    frozen predictions agree with annotators as promised. Called again, it says how the test goes.
     """
     from exemplar.commands.accept import accept as accept_project
+    from exemplar.commands.shares import confidence_of, promise_of
 
+    _only_one("--look", look, "--yes", yes)
+    _only_one("--save", save is not None, "--again", again)
+    _only_one("--save", save is not None, "--look", look)
     said = accept_project(
-        _settings(), project, promise=promise / 100, min_confidence=min_confidence, again=again, save=save
+        _settings(),
+        project,
+        promise=None if promise is None else promise_of(promise),
+        min_confidence=None if min_confidence is None else confidence_of(min_confidence),
+        again=again,
+        save=save,
+        agrees=partial(_agrees, look=look, yes=yes),
     )
     typer.echo(said)
+
+
+def _agrees(shown: str, *, look: bool, yes: bool) -> bool:
+    """Show what would be frozen, and ask; where nobody can be asked, ``--yes`` has to be given."""
+    typer.echo(shown)
+    if look or yes:
+        return yes
+    if not sys.stdin.isatty():
+        raise InputError("Nothing was frozen: there is no terminal to ask at; --yes freezes without asking")
+    return typer.confirm("Freeze them?")
+
+
+def _only_one(one: str, is_one: bool, other: str, is_other: bool) -> None:
+    if is_one and is_other:
+        raise typer.BadParameter(f"{one} and {other} cannot be given together")
 
 
 @app.callback(invoke_without_command=True)
@@ -119,6 +165,9 @@ def main() -> None:
     except ExemplarError as error:
         typer.secho(f"exemplar: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, SettingError) else 1)
+    except OSError as error:  # of the machine: a disk that is full, a folder that may not be read
+        typer.secho(f"exemplar: {error.filename or 'the machine'}: {error.strerror or error}", fg="red", err=True)
+        sys.exit(1)
 
 
 def _settings(**options: Any) -> Settings:

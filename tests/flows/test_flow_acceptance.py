@@ -1,14 +1,19 @@
 """The accept rule from the command to the verdict, with the default method."""
 
 import csv
+import io
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from exemplar import cli
 from exemplar.commands.accept import accept
 from exemplar.commands.report import report
-from exemplar.errors import InputError, UnknownProjectError
+from exemplar.engine import chance_to_pass, sample_size
+from exemplar.errors import InputError, SettingError, UnknownProjectError
 from exemplar.rows import queue_scores
 from flows.conftest import Flow, MakeFlow, said, truth
 from flows.fake_state import Json
@@ -142,3 +147,123 @@ def test_nothing_so_sure_is_a_clear_error(flow: Flow) -> None:
         accept(flow.settings, project["id"], promise=1.0)
     with pytest.raises(UnknownProjectError):
         accept(flow.settings, 4711)
+
+
+def test_a_look_shows_what_would_be_and_freezes_nothing(flow: Flow) -> None:
+    project = labelled(flow)
+    shown: list[str] = []
+    answer = accept(flow.settings, project["id"], agrees=lambda look: bool(shown.append(look)))
+    assert "nothing was frozen" in answer
+    assert flow.store(project).accept_set() is None
+    (look,) = shown
+    n = 300 - flow.snapshot(project).facts.n_answered
+    assert f"would freeze {n} predictions and ask {sample_size(0.95, n_tasks=n)} of them" in look
+    assert "at least 95%" in look
+    assert "ends" not in look
+    chances = re.findall(r"^ +([\d.]+)% +(\d+)%( .*)?$", look, re.MULTILINE)
+    for agreement, chance, _ in chances:
+        exact = chance_to_pass(float(agreement) / 100, sample_size(0.95, n_tasks=n), n_tasks=n)
+        assert abs(exact - float(chance) / 100) < 0.05  # both are rounded
+    assert [float(agreement) for agreement, *_ in chances] == sorted((float(a) for a, *_ in chances), reverse=True)
+    assert any("as sure as these predictions are" in whose for *_, whose in chances)
+
+
+def test_an_open_set_is_replaced_only_with_again_which_says_what_it_ends(flow: Flow) -> None:
+    project = labelled(flow)
+    accept(flow.settings, project["id"])
+    before = flow.store(project).accept_set()
+    told = accept(flow.settings, project["id"], promise=0.99)
+    assert "open, 0 of" in told
+    assert "--again" in told
+    assert "--again" not in accept(flow.settings, project["id"], promise=0.95)
+    assert flow.store(project).accept_set() == before
+    shown: list[str] = []
+    accept(flow.settings, project["id"], again=True, agrees=lambda look: bool(shown.append(look)))
+    assert "It ends attempt 1" in shown[0]
+    assert "open, 0 of" in shown[0]
+    assert flow.store(project).accept_set() == before
+
+
+def test_a_set_that_was_frozen_while_one_was_asked_is_not_replaced(flow: Flow) -> None:
+    project = labelled(flow)
+
+    def slow_to_agree(look: str) -> bool:
+        accept(flow.settings, project["id"])
+        return True
+
+    with pytest.raises(InputError, match="frozen meanwhile"):
+        accept(flow.settings, project["id"], agrees=slow_to_agree)
+    frozen = flow.store(project).accept_set()
+    assert frozen is not None
+    assert frozen.attempt == 1
+
+
+def test_what_is_answered_while_one_is_asked_is_not_frozen(flow: Flow) -> None:
+    project = labelled(flow)
+    answered: list[int] = []
+
+    def answer_first(look: str) -> bool:
+        answered.extend(flow.label(project, 3))
+        flow.settle(project)
+        return True
+
+    accept(flow.settings, project["id"], agrees=answer_first)
+    frozen = flow.store(project).accept_set()
+    assert frozen is not None
+    assert not set(answered) & set(frozen.tasks)
+
+
+def accept_by_command(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str, at: str = ""
+) -> tuple[int, str]:
+    """Type the command, at a terminal where ``at`` is typed, or without one; return its code and what it said."""
+    monkeypatch.setenv("MODEL_DIR", str(flow.settings.model_dir))
+    monkeypatch.setattr(sys, "argv", ["exemplar", "accept", *words])
+    typed = io.StringIO(at)
+    typed.isatty = lambda: bool(at)  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_the_command_asks_at_a_terminal_and_freezes_nothing_without_one(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = labelled(flow)
+    for words, at, code_expected, frozen_expected in (
+        (["--look"], "", 0, False),
+        ([], "", 1, False),
+        ([], "n\n", 0, False),
+        (["--promise", "0.97"], "y\n", 0, True),
+    ):
+        code, text = accept_by_command(flow, monkeypatch, capsys, str(project["id"]), *words, at=at)
+        assert code == code_expected, text
+        assert "would freeze" in text
+        assert (flow.store(project).accept_set() is not None) == frozen_expected
+    frozen = flow.store(project).accept_set()
+    assert frozen is not None
+    assert frozen.promise == pytest.approx(0.97)
+    code, text = accept_by_command(
+        flow, monkeypatch, capsys, str(project["id"]), "--again", "--yes", "--promise", "95%"
+    )
+    assert code == 0, text
+    frozen = flow.store(project).accept_set()
+    assert frozen is not None
+    assert (frozen.attempt, frozen.promise) == (2, 0.95)
+
+
+def test_labels_that_cannot_be_written_are_a_clear_error(flow: Flow, tmp_path: Path) -> None:
+    project = labelled(flow)
+    accept(flow.settings, project["id"], min_confidence=sure_and_right(flow, project))
+    frozen = flow.store(project).accept_set()
+    assert frozen is not None
+    flow.settle(project)
+    answer_draw(flow, project, len(frozen.drawn))
+    for path in (tmp_path / "no such folder" / "labels.csv", tmp_path):
+        with pytest.raises(SettingError, match=r"--save=.*: expected a file in a folder that exists"):
+            accept(flow.settings, project["id"], save=path)

@@ -15,6 +15,7 @@ from exemplar import cli
 from exemplar.demo.processes import LOOPBACK, free_port, wait_until_up
 from exemplar.errors import SettingError
 from exemplar.server.preflight import check_address, check_folder
+from exemplar.store.home import Home
 
 
 @pytest.fixture
@@ -77,6 +78,39 @@ def test_a_name_that_may_be_another_programs_is_told(run) -> None:
     assert code == 1
     assert "LABEL_STUDIO_TOKEN is read by nobody here: did you mean LABEL_STUDIO_API_KEY?" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("command", ["report", "accept", "disconnect"])
+@pytest.mark.parametrize("project", ["0", "-1", "abc", "7.5", "7/", ""])
+def test_what_is_no_project_is_refused(run, command: str, project: str) -> None:
+    code, text = run(command, project)
+    assert code == 2
+    assert "project" in text or "No such option" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--promise", "0.95%"], "--promise='0.95%': expected per cent from 50"),
+        (["--promise", "1"], "--promise='1': expected per cent from 50"),
+        (["--min-confidence", "1"], "--min-confidence='1': expected per cent"),
+        (["--save", "labels.csv", "--again"], "--save and --again cannot be given together"),
+        (["--look", "--yes"], "--look and --yes cannot be given together"),
+    ],
+)
+def test_accept_refuses_what_is_ambiguous(run, words: list[str], said: str) -> None:
+    code, text = run("accept", "7", *words)
+    assert (code, said in text) == (2, True), text
+
+
+def test_what_the_machine_refuses_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(home: Home, project: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(home.folder))
+
+    monkeypatch.setattr(Home, "with_id", refuse)
+    code, text = run("report", "7")
+    assert code == 1
+    assert f"exemplar: {tmp_path / 'models'}: Permission denied" in text
 
 
 # ── The machine ──────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, hypergeom
 
-from exemplar.engine import PROMISES, draw, judge, sample_size
-from exemplar.engine.evidence.acceptance import alpha_of
+from exemplar.engine import PROMISES, alpha_of, chance_to_pass, draw, judge, sample_size
 from exemplar.errors import InputError
 
 
@@ -139,3 +138,23 @@ def test_no_prediction_never_agrees_with_a_skip() -> None:
 def test_answers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="shapes"):
         judge(np.zeros(2, int), np.zeros(3, int), promise=0.95)
+
+
+def test_the_chance_to_pass_is_what_draws_do() -> None:
+    rng = np.random.default_rng(0)
+    n_tasks, n_drawn, n_wrong = 400, 59, 8
+    wrong = np.arange(n_tasks) < n_wrong
+    passed = np.mean([not wrong[rng.permutation(n_tasks)[:n_drawn]].any() for _ in range(4000)])
+    assert chance_to_pass(1 - n_wrong / n_tasks, n_drawn, n_tasks=n_tasks) == pytest.approx(passed, abs=0.03)
+
+
+def test_the_chance_to_pass_just_below_the_promise_is_the_risk_at_most() -> None:
+    for promise in PROMISES:
+        n_drawn = sample_size(promise, n_tasks=5000)
+        assert chance_to_pass(promise - 1 / 5000, n_drawn, n_tasks=5000) <= 0.05
+
+
+@pytest.mark.parametrize(("agreement", "n_drawn"), [(-0.1, 5), (1.1, 5), (0.9, 0), (0.9, 11)])
+def test_a_chance_of_nothing_is_refused(agreement: float, n_drawn: int) -> None:
+    with pytest.raises(InputError, match=r"(agreement|n_drawn) is .*: expected"):
+        chance_to_pass(agreement, n_drawn, n_tasks=10)

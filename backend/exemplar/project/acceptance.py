@@ -6,7 +6,7 @@ from the answers meanwhile.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,28 @@ from exemplar.store.snapshot import Snapshot
 Json = dict[str, Any]
 
 
-def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confidence: float) -> AcceptSet:
-    """Freeze what is predicted for tasks that nobody has annotated, draw from it, and write it down.
+@dataclass(frozen=True)
+class Proposal:
+    """What would be frozen.
+
+    Attributes
+    ----------
+    rows : int array of shape (n_tasks,)
+        The set, as rows of the snapshot.
+    attempt, n_drawn : int
+        Which attempt of the project it would be, and how many would be drawn.
+    confidence : float
+        How sure the predictions are on average.
+    """
+
+    rows: NDArray[np.intp]
+    attempt: int
+    n_drawn: int
+    confidence: float
+
+
+def propose(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confidence: float) -> Proposal:
+    """Look what is predicted for tasks that nobody has annotated, and how many of it would be drawn.
 
     Every set of a project counts as an attempt, whatever became of those before it.
 
@@ -35,18 +55,31 @@ def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confi
     InputError
         If nothing is predicted with that confidence, or the promise is none.
     """
-    rows = _predicted(snapshot, min_confidence)
+    rows, confidence = _predicted(snapshot, min_confidence)
     if not len(rows):
         raise InputError(
             f"min_confidence is {min_confidence:g}: expected less, no prediction that is to be tested is as sure"
         )
     attempt = store.accept_attempt() + 1
-    n = sample_size(promise, attempt=attempt, n_tasks=len(rows))
+    n_drawn = sample_size(promise, attempt=attempt, n_tasks=len(rows))
+    return Proposal(rows, attempt, n_drawn, float(confidence.mean()))
+
+
+def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confidence: float) -> AcceptSet:
+    """Freeze what ``propose`` finds, draw from it, and write it down.
+
+    Raises
+    ------
+    InputError
+        If nothing is predicted with that confidence, or the promise is none.
+    """
+    proposal = propose(store, snapshot, promise=promise, min_confidence=min_confidence)
+    rows = proposal.rows
     # A fresh seed for each attempt, and one that nobody chose: the moment, to the nanosecond.
-    drawn = draw(rows, n, random_state=time.time_ns())
+    drawn = draw(rows, proposal.n_drawn, random_state=time.time_ns())
     ids = snapshot.task_ids
     frozen = AcceptSet(
-        attempt=attempt,
+        attempt=proposal.attempt,
         promise=promise,
         min_confidence=min_confidence,
         generation=snapshot.facts.generation,
@@ -63,12 +96,14 @@ def freeze(store: ProjectStore, snapshot: Snapshot, *, promise: float, min_confi
     return frozen
 
 
-def _predicted(snapshot: Snapshot, min_confidence: float) -> NDArray[np.intp]:
+def _predicted(snapshot: Snapshot, min_confidence: float) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    """Return the rows that nobody annotated and that are predicted so surely, and how surely."""
     # Tasks that are asked next have a place in the queue for a score.
     asked = is_asked(snapshot.scores) | np.isnan(snapshot.scores)
     confidence = np.where(asked, snapshot.distributions.max(axis=1, initial=0), snapshot.scores)
     annotated = np.array([bool(snapshot.by_id[id_].annotations) for id_ in snapshot.task_ids.tolist()])
-    return np.flatnonzero((snapshot.choices != UNLABELED) & (confidence >= min_confidence) & ~annotated)
+    rows = np.flatnonzero((snapshot.choices != UNLABELED) & (confidence >= min_confidence) & ~annotated)
+    return rows, confidence[rows]
 
 
 def examine(frozen: AcceptSet, tasks: Sequence[Task], labeling: Labeling) -> AcceptTest | None:

@@ -1,6 +1,14 @@
 """What tells how right we are: audits, the rule to accept a set by, answers that look wrong, when to stop."""
 
-from exemplar.engine.evidence.acceptance import PROMISES, AcceptTest, draw, judge, sample_size
+from exemplar.engine.evidence.acceptance import (
+    PROMISES,
+    AcceptTest,
+    alpha_of,
+    chance_to_pass,
+    draw,
+    judge,
+    sample_size,
+)
 from exemplar.engine.evidence.audits import (
     MIN_AUDITS,
     AccuracyEstimate,
@@ -35,6 +43,8 @@ __all__ = [
     "Suspect",
     "advice",
     "agreement",
+    "alpha_of",
+    "chance_to_pass",
     "clopper_pearson",
     "conflicts",
     "draw",

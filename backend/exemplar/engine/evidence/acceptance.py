@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import beta, hypergeom
 
 from exemplar.engine.propagation import UNLABELED
 from exemplar.errors import InputError
@@ -85,6 +85,34 @@ def _of_finite(promise: float, n_tasks: int, risk: float) -> int:
     drawn = np.arange(n_tasks - n_wrong + 1)
     missed = np.cumprod((n_tasks - n_wrong - drawn) / (n_tasks - drawn))
     return int(np.argmax(missed <= risk)) + 1
+
+
+def chance_to_pass(agreement: float, n_drawn: int, *, n_tasks: int) -> float:
+    """Return how likely a draw holds no error, so that its set is accepted, if none of it is skipped.
+
+    Parameters
+    ----------
+    agreement : float from 0 to 1
+        The share of the set that annotators would answer as predicted; rounded to whole tasks.
+    n_drawn, n_tasks : int
+        The sizes of the draw and of the set.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> round(chance_to_pass(0.99, 58, n_tasks=1340), 2), chance_to_pass(1.0, 58, n_tasks=1340)
+    (0.56, 1.0)
+    """
+    if not 0 <= agreement <= 1:
+        raise InputError(f"agreement is {agreement}: expected from 0 to 1")
+    if not 1 <= n_drawn <= n_tasks:
+        raise InputError(f"n_drawn is {n_drawn}: expected from 1 to n_tasks, {n_tasks}")
+    n_wrong = round((1 - agreement) * n_tasks)
+    return float(hypergeom.pmf(0, n_tasks, n_wrong, n_drawn))
 
 
 def draw(rows: NDArray[np.intp], n: int, *, random_state: int) -> NDArray[np.intp]:
