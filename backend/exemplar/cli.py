@@ -153,6 +153,7 @@ def _only_one(one: str, is_one: bool, other: str, is_other: bool) -> None:
 def version(
     show: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
 ) -> None:
+    """Run before every command, and show the version if asked to."""
     if show:
         typer.echo(f"exemplar {__version__}")
         raise typer.Exit

@@ -24,12 +24,14 @@ class Project:
 
     @property
     def id(self) -> int:
+        """Return the project's number in Label Studio."""
         return self.connection.project_id
 
     def __str__(self) -> str:
         return f"Project {self.connection.key}"
 
     def close(self) -> None:
+        """Let go of the connections to Label Studio and to the hosts of files."""
         self.files.close()
         self.client.close()
 

@@ -25,6 +25,7 @@ class LegacyToken(httpx.Auth):
         self._header = f"Token {api_key}"
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Sign a request to Label Studio's own origin, and no other."""
         if origin(request.url) == self._origin:
             request.headers["Authorization"] = self._header
         yield request
@@ -41,6 +42,7 @@ class PersonalAccessToken(httpx.Auth):
         self._lock = threading.Lock()
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Sign a request to Label Studio's own origin; a token that is refused is renewed once."""
         if origin(request.url) != self._origin:
             yield request
             return

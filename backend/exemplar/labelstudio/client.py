@@ -101,11 +101,13 @@ class Client:
         return Client(self.url, self._api_key, patience=self._patience, dry_run=self.dry_run)
 
     def close(self) -> None:
+        """Let go of the connections."""
         self._http.close()
 
     # -- projects ---------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> Json:
+        """Return what we need to know of a project."""
         facts: Json = self._get(f"/api/projects/{project_id}", include=PROJECT_FIELDS)
         return facts
 
@@ -122,6 +124,7 @@ class Client:
             page += 1
 
     def set_project(self, project_id: int, **values: Any) -> None:
+        """Change settings of a project."""
         self._write("PATCH", f"/api/projects/{project_id}", values)
 
     def model_versions(self, project_id: int) -> dict[str, int]:
@@ -130,6 +133,7 @@ class Client:
         return counts
 
     def delete_model_version(self, project_id: int, version: str) -> None:
+        """Delete all predictions of a project that stand under a name."""
         self._write("DELETE", f"/api/projects/{project_id}/model-versions", {"model_version": version})
 
     # -- tasks ------------------------------------------------------------------------------------------
@@ -161,6 +165,7 @@ class Client:
         return [task for answer in answers for task in answer["tasks"]]
 
     def task_ids(self, project_id: int) -> set[int]:
+        """Return the ids of all tasks of a project."""
         found = self._task_pages(project_id, lambda done, total: None, include="id")
         return {task["id"] for task in found}
 
@@ -186,10 +191,12 @@ class Client:
     # -- predictions ------------------------------------------------------------------------------------
 
     def predictions(self, project_id: int) -> list[Json]:
+        """Return all predictions of a project, whoever made them."""
         found: list[Json] = self._get("/api/predictions", project=project_id)
         return found
 
     def create_prediction(self, prediction: Json) -> Json:
+        """Create one prediction, and return it as Label Studio does; without an id where nothing is written."""
         created: Json | None = self._write("POST", "/api/predictions", prediction)
         return created or {"id": None, **prediction}
 
@@ -204,6 +211,7 @@ class Client:
             )
 
     def patch_prediction(self, prediction_id: int, **values: Any) -> None:
+        """Change parts of a prediction."""
         self._write("PATCH", f"/api/predictions/{prediction_id}", values)
 
     # -- connections ------------------------------------------------------------------------------------
@@ -214,19 +222,24 @@ class Client:
         return found
 
     def delete_backend(self, backend_id: int) -> None:
+        """Delete a model connection."""
         self._write("DELETE", f"/api/ml/{backend_id}")
 
     def webhooks(self, project_id: int) -> list[Json]:
+        """Return the webhooks of a project."""
         found: list[Json] = self._get("/api/webhooks", project=project_id)
         return found
 
     def create_webhook(self, **values: Any) -> None:
+        """Create a webhook."""
         self._write("POST", "/api/webhooks", values)
 
     def patch_webhook(self, webhook_id: int, **values: Any) -> None:
+        """Change parts of a webhook."""
         self._write("PATCH", f"/api/webhooks/{webhook_id}", values)
 
     def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook."""
         self._write("DELETE", f"/api/webhooks/{webhook_id}")
 
     # -- requests ---------------------------------------------------------------------------------------

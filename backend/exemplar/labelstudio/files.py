@@ -68,6 +68,7 @@ class Files:
         self._strangers = _strangers(allowed)
 
     def close(self) -> None:
+        """Let go of the connections."""
         self._own.close()
 
     def host(self, address: str) -> str:

@@ -30,6 +30,7 @@ class Snapshots:
         self._lock = threading.Lock()
 
     def current(self, store: ProjectStore) -> Snapshot | None:
+        """Return the project's current snapshot, loaded once; None before the first."""
         name = store.current_name()
         with self._lock:
             loaded = self._loaded.get(str(store.folder))

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
+    """Return whether anything changed that a snapshot is made of."""
     return (
         held.tasks != before.tasks
         or held.labeling != before.facts.labeling

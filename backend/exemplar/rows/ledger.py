@@ -70,6 +70,7 @@ class Ledger:
         return len(self._imported) if self._import is not None else 0
 
     def predictions(self) -> list[Json]:
+        """Return the predictions as far as they are known, those on their way included."""
         return [*self._predictions.values(), *self._imported]
 
     def fill(self, predictions: Iterable[Json], *, seconds: float = 0.0) -> None:
@@ -79,6 +80,7 @@ class Ledger:
         self._filled_at, self._life = time.monotonic(), max(LEDGER_LIFE, LISTING_SHARE * seconds)
 
     def forget(self) -> None:
+        """Have the next reader list all predictions anew."""
         self._filled_at = -np.inf
 
     def doubt(self) -> None:
@@ -93,9 +95,11 @@ class Ledger:
             self._in_doubt = False
 
     def add(self, prediction: Json) -> None:
+        """Take in a prediction that was created."""
         self._predictions[prediction["id"]] = prediction
 
     def note(self, prediction_id: int, **values: Any) -> None:
+        """Take in what was changed of a prediction."""
         self._predictions[prediction_id].update(values)
 
     def import_(self, rows: list[Json], request: Callable[[list[Json]], None]) -> None:

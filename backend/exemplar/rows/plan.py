@@ -52,6 +52,7 @@ class Plan:
 
     @property
     def n_writes(self) -> int:
+        """Return how many rows the plan writes."""
         return len(self.create) + len(self.patch) + len(self.retire)
 
 

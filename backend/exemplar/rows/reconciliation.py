@@ -117,5 +117,6 @@ def _next_generation(project: Project, snapshot: Snapshot) -> Snapshot:
 
 
 def highest_generation(project: Project) -> int:
+    """Return the highest number of a generation that Label Studio has predictions of; 0 for none."""
     versions = project.client.model_versions(project.id)
     return max((generation_number(version) or 0 for version in versions), default=0)

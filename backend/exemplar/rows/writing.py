@@ -36,6 +36,7 @@ class Left:
 
     @property
     def n(self) -> int:
+        """Return how many writes are left."""
         return self.create + self.patch
 
 

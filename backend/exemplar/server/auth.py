@@ -15,6 +15,7 @@ Given = Annotated[HTTPBasicCredentials | None, Depends(_basic)]
 
 
 def settings_of(request: Request) -> Settings:
+    """Return the settings that the server was started with."""
     settings: Settings = request.app.state.settings
     return settings
 
@@ -49,6 +50,7 @@ async def guard_webhook(request: Request) -> bool:
 
 
 def has_password(settings: Settings, given: HTTPBasicCredentials | None) -> bool:
+    """Return whether the Basic credentials are right, or none are demanded."""
     if not settings.basic_auth_pass:
         return True
     if given is None:

@@ -12,6 +12,8 @@ class Message(BaseModel):
 
 
 class SetupRequest(Message):
+    """What Label Studio sends when a model is connected, and when it wants to know whether we are there."""
+
     project: str = Field(examples=["1.1795417266"], description="`<id>.<created>`")
     label_config: str = Field(alias="schema", description="the label config, as XML")
     hostname: str = ""
@@ -20,10 +22,14 @@ class SetupRequest(Message):
 
 
 class SetupResponse(Message):
+    """Which model version is served."""
+
     model_version: str = Field(examples=["exemplar-1"])
 
 
 class PredictRequest(Message):
+    """Tasks that Label Studio wants pre-annotations of."""
+
     tasks: list[Any]
     project: str = Field(examples=["1.1795417266"])
     label_config: str | None = None
@@ -31,57 +37,81 @@ class PredictRequest(Message):
 
 
 class Prediction(Message):
+    """The pre-annotation of one task."""
+
     result: list[dict[str, Any]]
     score: float
     model_version: str
 
 
 class PredictResponse(Message):
+    """One pre-annotation for each task, in order."""
+
     results: list[Prediction]
 
 
 class WebhookRequest(Message):
+    """Something changed in Label Studio; only what and where is read."""
+
     model_config = ConfigDict(extra="allow")
 
     action: str = Field(examples=["ANNOTATION_CREATED"])
 
 
 class WebhookResponse(Message):
+    """That it was noted, and the job that follows."""
+
     status: str = "noted"
     job: str | None = None
 
 
 class ValidateRequest(Message):
+    """A label config to be looked at."""
+
     config: str
 
 
 class ValidateResponse(Message):
+    """What we would classify with a label config."""
+
     control: str
     classes: list[str]
 
 
 class TrainRequest(Message):
+    """Which project to learn anew."""
+
     project: str
 
 
 class DeleteRequest(Message):
+    """Which project to forget."""
+
     project: str
 
 
 class JobRequest(Message):
+    """Which job to tell of."""
+
     job: str = Field(examples=["1.1795417266:3"])
 
 
 class JobResponse(Message):
+    """How a job stands."""
+
     job_status: str = Field(examples=["queued", "started", "finished", "failed"])
     error: str | None = None
 
 
 class VersionsResponse(Message):
+    """The model versions of a project."""
+
     versions: list[str]
 
 
 class NotSupported(Message):
+    """A route of Label Studio's that means nothing here, and why."""
+
     status: str = "not supported"
     detail: str
 
@@ -106,6 +136,8 @@ class ProjectStatus(Message):
 
 
 class StatusResponse(Message):
+    """All projects, as ``GET /`` shows them."""
+
     status: str = "UP"
     model_class: str = "ExemplarModel"
     version: str

@@ -29,6 +29,7 @@ class ProjectMetrics(Collector):
         self._home = home
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield one gauge for each number, as the projects stand now."""
         numbers = {store.folder.name: _numbers(store) for store in self._home.stores()}
         for name, about in ABOUT.items():
             gauge = GaugeMetricFamily(f"exemplar_{name}", about, labels=["project"])

@@ -39,4 +39,5 @@ class ReasonProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with sentences in its status lines."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take up a connection, its answers with the reason on the status line."""
         super().connection_made(_ReasonTransport(transport))  # type: ignore[arg-type]

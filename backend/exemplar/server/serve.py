@@ -23,6 +23,7 @@ FINISH = 4
 
 
 def configure_logging(level: str) -> None:
+    """Log to stderr from a level on; libraries that log each request, from WARNING on."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
     for chatty in ("httpx", "httpcore", "label_studio_tools", "python_multipart"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -77,6 +77,7 @@ class Child:
 
     @property
     def cannot_start(self) -> bool:
+        """Return whether it died again and again before it ever ran."""
         return not self.has_lived and self.deaths >= TRIES
 
     def _cause(self) -> str:

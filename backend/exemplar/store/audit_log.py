@@ -48,6 +48,7 @@ class AuditLog:
         self._path = path
 
     def append(self, entries: Iterable[AuditEntry]) -> None:
+        """Write entries to the end of the log, and to the disk."""
         # Each line begins anew, whatever a crash left of the last one.
         lines = b"".join(b"\n" + encode(entry) for entry in entries)
         reach("audit.before")

@@ -44,6 +44,7 @@ _complained: set[tuple[Path, Signature | None]] = set()
 
 
 def signature_of(path: Path) -> Signature:
+    """Return by what a file is told from any other, and from itself once it was touched."""
     found = path.stat()
     return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
@@ -60,6 +61,7 @@ def digest_of(path: Path) -> str:
 
 
 def digest_of_bytes(content: bytes) -> str:
+    """Return the digest of some content, as ``digest_of`` gives a file's."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -114,6 +116,7 @@ def write_twice(path: Path, record: Any) -> None:
 
 
 def copy_of(path: Path) -> Path:
+    """Return where the copy of a record is kept."""
     return path.with_suffix(f".copy{path.suffix}")
 
 

@@ -31,6 +31,7 @@ class Home:
         self.folder = folder
 
     def store(self, url: str, key: str) -> ProjectStore:
+        """Return where the project of a Label Studio is kept, there or not; its full name becomes a path."""
         if not FULL_NAME.fullmatch(key):  # it becomes a path
             raise UnknownProjectError(key)
         host = quote(url.partition("://")[2] or url, safe="")

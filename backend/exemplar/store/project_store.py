@@ -67,18 +67,22 @@ class ProjectStore:
         return files.read_either(self._connection_path, Connection)
 
     def save_connection(self, connection: Connection) -> None:
+        """Keep how the project was introduced."""
         files.make_folder(self.folder)
         files.write_twice(self._connection_path, connection)
 
     def update_connection(self, **changes: Any) -> None:
+        """Change parts of how the project was introduced, if it was."""
         connection = self.connection()
         if connection is not None:
             self.save_connection(replace(connection, **changes))
 
     def status(self) -> Status:
+        """Return how the project stands."""
         return files.read_record(self.folder / "status.json", Status) or Status()
 
     def save_status(self, status: Status) -> None:
+        """Keep how the project stands."""
         files.write_record(self.folder / "status.json", status)
 
     def note(self, **changes: Any) -> None:
@@ -156,9 +160,11 @@ class ProjectStore:
         return at if at <= time.time() + CLOCKS_DIFFER else 0.0
 
     def done(self) -> Done:
+        """Return how far we are."""
         return files.read_record(self.folder / "done.json", Done) or Done()
 
     def save_done(self, done: Done) -> None:
+        """Keep how far we are."""
         files.write_record(self.folder / "done.json", done)
 
     # -- bulk import ------------------------------------------------------------------------------------
@@ -192,6 +198,7 @@ class ProjectStore:
     # -- accept rule ------------------------------------------------------------------------------------
 
     def save_accept_set(self, accept_set: AcceptSet) -> None:
+        """Keep a frozen set under the number of its attempt."""
         path = self._accept_path(accept_set.attempt)
         files.make_folder(path.parent)
         files.write_twice(path, accept_set)

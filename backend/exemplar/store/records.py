@@ -27,10 +27,12 @@ class Connection:
 
     @property
     def project_id(self) -> int:
+        """Return the project's number in Label Studio."""
         return int(self.key.partition(".")[0])
 
     @property
     def created(self) -> int:
+        """Return when the project was created, in seconds since the epoch."""
         return int(self.key.partition(".")[2])
 
 

@@ -114,6 +114,7 @@ class Snapshot:
 
     @cached_property
     def by_id(self) -> dict[int, Task]:
+        """Return the tasks by their ids."""
         return {task.id: task for task in self.tasks}
 
     @cached_property

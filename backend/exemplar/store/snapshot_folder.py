@@ -66,6 +66,7 @@ class SnapshotFolder:
         return None
 
     def next_number(self) -> int:
+        """Return the number of the next snapshot."""
         return 1 + max(map(int, self._names()), default=0)
 
     def save(self, snapshot: Snapshot) -> None:
