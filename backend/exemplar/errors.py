@@ -10,6 +10,8 @@ Each kind maps to one HTTP status; each message has the name, the value and what
     ├── InputError               422  an array or a request that cannot be used
     │   └── LabelConfigError     422  nothing in the label config that we can classify
     ├── UnknownProjectError      404  no project of that name was ever set up here
+    ├── NothingLearnedError      409  a project that is known, and of which nothing is learned yet
+    ├── ClosedError              410  a project that is gone from Label Studio, or has disconnected us
     ├── CredentialsError         424  Label Studio refuses our API key, or there is none
     ├── LabelStudioError         502  Label Studio answered what we cannot use
     │   └── LabelStudioDownError 503  Label Studio does not answer now; trying again may help
@@ -58,10 +60,20 @@ class UnknownProjectError(ExemplarError):
 
     status = 404
 
-    def __init__(self, key: str) -> None:
-        super().__init__(
-            f"Project {key!r} is not known here: open Settings ▸ Model in Label Studio, which introduces it"
-        )
+    def __init__(self, key: str, why: str = "open Settings ▸ Model in Label Studio, which introduces it") -> None:
+        super().__init__(f"Project {key!r} is not known here: {why}")
+
+
+class NothingLearnedError(ExemplarError):
+    """A project that is known here, and of which nothing is learned yet."""
+
+    status = 409
+
+
+class ClosedError(ExemplarError):
+    """A project that is gone from Label Studio or has disconnected us; left alone until it is connected again."""
+
+    status = 410
 
 
 class CredentialsError(ExemplarError):
@@ -71,9 +83,13 @@ class CredentialsError(ExemplarError):
 
 
 class LabelStudioError(ExemplarError):
-    """Label Studio answered something that we cannot use."""
+    """Label Studio answered something that we cannot use; ``status_code`` is that of its answer, if any came."""
 
     status = 502
+
+    def __init__(self, message: str, *, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
 
 
 class LabelStudioDownError(LabelStudioError):

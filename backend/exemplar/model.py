@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from label_studio_ml.model import LabelStudioMLBase
@@ -18,6 +17,7 @@ from label_studio_ml.model import LabelStudioMLBase
 from exemplar.context import open_project
 from exemplar.errors import InputError, UnknownProjectError
 from exemplar.jobs import run_once
+from exemplar.labelstudio.reading import integer, mapping, moment
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
 from exemplar.store.disk import Disk
@@ -102,7 +102,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
 
     def fit(self, tasks: Sequence[Json] = (), workdir: str | None = None, **kwargs: Any) -> Json:
         """Refresh the project that an event names, here and now; what label-studio-ml's job process calls."""
-        data = kwargs.get("data") or {}
+        data = mapping(kwargs.get("data"))
         stores = self._introduced(data)
         kind = "orders" if kwargs.get("event") == START_TRAINING else "webhooks"
         for store in stores:
@@ -121,8 +121,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
     def _store(self, tasks: Sequence[Json], project: str | None) -> ProjectStore:
         if project is not None:
             return self.home.find(project)
-        ids = {task.get("project") for task in tasks if isinstance(task, dict)}
-        stores = [store for id_ in ids if isinstance(id_, int) for store in self.home.with_id(id_)]
+        ids = {integer(mapping(task).get("project")) for task in tasks}
+        stores = [store for id_ in ids if id_ is not None for store in self.home.with_id(id_)]
         if len(stores) != 1:
             raise UnknownProjectError(", ".join(map(str, ids)) or "without a name")
         return stores[0]
@@ -143,7 +143,10 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
 
 def project_key(project: Mapping[str, Any]) -> str:
     """Return Label Studio's full name of a project, ``<id>.<created>``, from the project as its API shows it."""
-    return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
+    id_, created = integer(project.get("id")), moment(project.get("created_at"))
+    if id_ is None or created is None:
+        raise InputError(f"project={project!r:.100}: expected a project of Label Studio with id and created_at")
+    return f"{id_}.{int(created.timestamp())}"
 
 
 def _named(data: Mapping[str, Any]) -> str:
@@ -155,7 +158,7 @@ def _named(data: Mapping[str, Any]) -> str:
         return "*"
     if isinstance(project, str) and FULL_NAME.fullmatch(project):
         return project
-    try:
-        return f"{int(project)}.*"
-    except (TypeError, ValueError) as error:
-        raise InputError(f"project={project!r}: expected a project of Label Studio with its id") from error
+    id_ = integer(project)
+    if id_ is None:
+        raise InputError(f"project={project!r:.100}: expected a project of Label Studio with its id")
+    return f"{id_}.*"

@@ -76,6 +76,7 @@ class State:
                 "sampling": "Sequential sampling",
                 "show_collab_predictions": True,
                 "maximum_annotations": 1,
+                "organization": 1,
                 "created_at": self.now(),
                 **values,
             }
@@ -86,6 +87,14 @@ class State:
         if project_id not in self.projects:
             raise ApiError(404, "No Project matches the given query.")
         return self.projects[project_id]
+
+    def delete_project(self, project_id: int) -> None:
+        """Delete a project with all that belongs to it; no webhook tells of it."""
+        with self.lock:
+            del self.projects[self.project(project_id)["id"]]
+            for rows in (self.tasks, self.annotations, self.predictions, self.backends, self.webhooks):
+                for row in [row for row in rows.values() if row["project"] == project_id]:
+                    del rows[row["id"]]
 
     def show_project(self, project: Json) -> Json:
         tasks = self.tasks_of(project["id"])
@@ -120,6 +129,7 @@ class State:
                 for task in self.tasks_of(project["id"])
                 for annotation in self.annotations_of(task["id"])
                 for region in annotation["result"]
+                if isinstance(region, dict) and "from_name" in region
             }
             known = {(name, to_name) for name, tag in controls.items() for to_name in tag["to_name"]}
             if not used <= known:
@@ -211,8 +221,8 @@ class State:
     def _new_annotation(self, task: Json, values: Json, user: int) -> Json:
         annotation = {
             "id": self.new_id("annotation"),
-            "result": values.get("result") or [],
-            "was_cancelled": bool(values.get("was_cancelled")),
+            "result": values.get("result", []),  # any JSON
+            "was_cancelled": values.get("was_cancelled", False),
             "lead_time": values.get("lead_time"),
             "parent_prediction": values.get("parent_prediction"),
             "completed_by": user,

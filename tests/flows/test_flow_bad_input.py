@@ -212,6 +212,7 @@ STRANGE: list[Any] = [
     {"data": {}},
     {"id": None, "data": {"image": None}},
     {"id": -1, "data": {"image": 3}},
+    {"id": 2**70, "data": {"image": "/data/upload/x/gone.png"}},
     {"id": 2**62, "data": {"image": "/data/upload/x/gone.png"}},
     {"id": True, "data": {"image": "/data/upload/x/text.png"}},
     {"data": {"image": "http://127.0.0.1:9/x.png"}},

@@ -1,6 +1,7 @@
 """What there is to classify in a label config."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,51 @@ def test_without_anything_of_ours_the_sentence_says_what_there_is(xml: str, ther
 def test_broken_xml_is_called_so(xml: str) -> None:
     with pytest.raises(LabelConfigError, match="no valid XML"):
         read_label_config(xml)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        view('<Image name="img"/>', '<Text name="img" value="fixed"/>', choices("img")),
+        view('<Image name="img" value="$"/>', choices("img")),
+        view(IMAGE, choices("")),
+        view(IMAGE, choices(",")),
+    ],
+)
+def test_a_config_that_is_half_done_is_a_sentence(xml: str) -> None:
+    with pytest.raises(LabelConfigError, match="Exemplar classifies with Choices"):
+        read_label_config(xml)
+
+
+def test_of_several_objects_the_first_that_is_there_is_classified() -> None:
+    labeling = read_label_config(view(IMAGE, choices("nowhere,img")))
+    assert (labeling.object, labeling.field) == ("img", "picture")
+
+
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["name", "toName", "value", "alias", "valueType", "perRegion", "whenTagName"]),
+    st.sampled_from(["img", "c", "$a", "$", "", "a,b", "img,c", " ", "url", "true", "-1"]),
+    max_size=4,
+)
+TAGS = st.sampled_from(["View", "Image", "Text", "Choices", "Choice", "Label", "Audio"])
+ELEMENTS = st.recursive(
+    st.builds(lambda tag, attributes: element(tag, attributes, []), TAGS, ATTRIBUTES),
+    lambda inside: st.builds(lambda t, a, i: element(t, a, i), TAGS, ATTRIBUTES, st.lists(inside, max_size=3)),
+    max_leaves=6,
+)
+
+
+def element(tag: str, attributes: dict[str, str], inside: list[str]) -> str:
+    said = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f"<{tag}{said}>{''.join(inside)}</{tag}>"
+
+
+@given(st.lists(ELEMENTS, max_size=3), st.lists(st.sampled_from([IMAGE, TEXT, choices("img"), choices("c,img")])))
+def test_no_tags_whatever_raise_anything_else(some: list[str], good: list[str]) -> None:
+    with suppress(LabelConfigError):
+        labeling = read_label_config(view(*some, *good))
+        assert labeling.field
+        assert labeling.classes
 
 
 @given(st.text(max_size=40) | st.text("<>/=\"' aVview$", max_size=40))

@@ -12,6 +12,8 @@ from exemplar.engine import one_blas_thread
 
 N_COMPONENTS = 128
 MAX_TERMS = 20_000
+# What stands behind so many characters says little more about a text's class, and takes gigabytes.
+MAX_CHARACTERS = 100_000
 IDENTITY = f"tfidf-svd-{N_COMPONENTS}-1"
 
 
@@ -44,13 +46,14 @@ class TextModel:
         vectorizer = _vectorizer(vocabulary=self.terms, analyzer=self.analyzer)
         vectorizer.idf_ = self.idf.astype(np.float64)
         with one_blas_thread():
-            X = np.asarray(vectorizer.transform(texts) @ self.components.T, np.float32)
+            X = np.asarray(vectorizer.transform(map(_beginning, texts)) @ self.components.T, np.float32)
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
 
 
 def fit_text_model(texts: Sequence[str]) -> TextModel:
     """Learn terms and components from a pool; the same texts give the same model."""
+    texts = [_beginning(text) for text in texts]
     try:
         vectorizer = _vectorizer(max_features=MAX_TERMS)
         terms_of_texts = vectorizer.fit_transform(texts)
@@ -67,6 +70,10 @@ def fit_text_model(texts: Sequence[str]) -> TextModel:
         components=components.astype(np.float32),
         analyzer=vectorizer.analyzer,
     )
+
+
+def _beginning(text: str) -> str:
+    return text[:MAX_CHARACTERS]
 
 
 def _vectorizer(**options: object) -> TfidfVectorizer:

@@ -8,8 +8,9 @@ from collections.abc import Generator
 
 import httpx
 
-from exemplar.errors import CredentialsError
+from exemplar.errors import CredentialsError, LabelStudioError
 from exemplar.hosts.origin import origin
+from exemplar.labelstudio.reading import mapping, parse, text
 
 
 def authentication(url: str, api_key: str) -> httpx.Auth:
@@ -67,5 +68,14 @@ class PersonalAccessToken(httpx.Auth):
                         f"Label Studio refused LABEL_STUDIO_API_KEY, a personal access token, with status "
                         f"{response.status_code}: create a new one under Account & Settings ▸ Personal Access Token"
                     )
-                self._access = str(response.json()["access"])
+                self._access = self._access_in(response.content)
             return self._access
+
+    def _access_in(self, content: bytes) -> str:
+        try:
+            access = text(mapping(parse(content)).get("access"))
+        except ValueError:
+            access = None
+        if not access:
+            raise LabelStudioError(f"{self._refresh_url} answered without a token: is LABEL_STUDIO_URL right?")
+        return access

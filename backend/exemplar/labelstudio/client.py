@@ -18,12 +18,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from exemplar.errors import CredentialsError, LabelStudioDownError, LabelStudioError
 from exemplar.hosts.connecting import no_cookies
+from exemplar.labelstudio import reading
 from exemplar.labelstudio.auth import authentication
+from exemplar.labelstudio.pages import PAGE_SIZE, read_page, read_pages
+from exemplar.labelstudio.reading import Json
 
 logger = logging.getLogger(__name__)
 
-# At 1 000 tasks a page, Label Studio on SQLite answers 500 ("Expression tree is too large").
-PAGE_SIZE = 500
 # Every field that the sync reads, of the task and of its annotations: `include` filters both by name.
 TASK_FIELDS = (
     "id,data,updated_at,annotations,result,was_cancelled,parent_prediction,lead_time,completed_by,created_at"
@@ -31,10 +32,11 @@ TASK_FIELDS = (
 # Seconds for a bulk import: of 100 000 rows it takes some minutes, and more while annotators are at work.
 IMPORT_TIMEOUT = 3600.0
 # What is read of a project; all of it takes Label Studio several times as long, because it counts the tasks again.
-PROJECT_FIELDS = "id,title,created_at,label_config,task_number,model_version,sampling,show_collab_predictions"
+PROJECT_FIELDS = (
+    "id,title,created_at,label_config,task_number,model_version,sampling,show_collab_predictions,organization"
+)
 # What it says of local and private addresses, unless it is started with SSRF_PROTECTION_ENABLED=false.
 REFUSED_ADDRESS = "resolves to a reserved network address"
-Json = dict[str, Any]
 
 
 @cache
@@ -104,22 +106,26 @@ class Client:
         """Let go of the connections."""
         self._http.close()
 
+    def whoami(self) -> Json:
+        """Return ``email`` and ``organization`` of the key's user; see ``read_user``."""
+        return reading.read_user(self._get("/api/current-user/whoami"))
+
     # -- projects ---------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> Json:
-        """Return what we need to know of a project."""
-        facts: Json = self._get(f"/api/projects/{project_id}", include=PROJECT_FIELDS)
-        return facts
+        """Return a project's facts; see ``read_project``."""
+        return reading.read_project(self._get(f"/api/projects/{project_id}", include=PROJECT_FIELDS))
 
     def projects(self) -> Iterator[Json]:
-        """Yield ``id``, ``model_version`` and ``created_at`` of every project that the key can see."""
+        """Yield ``id``, ``model_version`` and ``created`` of every project that the key can see."""
         page = 1
         while True:
             answer = self._get(
                 "/api/projects", include="id,model_version,created_at", page=page, page_size=PAGE_SIZE
             )
-            yield from answer["results"]
-            if not answer.get("next"):
+            found = reading.read_projects(answer)
+            yield from found
+            if not found or not answer.get("next"):
                 return
             page += 1
 
@@ -129,8 +135,7 @@ class Client:
 
     def model_versions(self, project_id: int) -> dict[str, int]:
         """Return how many predictions the project has under each name."""
-        counts: dict[str, int] = self._get(f"/api/projects/{project_id}/model-versions")
-        return counts
+        return reading.read_counts(self._get(f"/api/projects/{project_id}/model-versions"))
 
     def delete_model_version(self, project_id: int, version: str) -> None:
         """Delete all predictions of a project that stand under a name."""
@@ -155,60 +160,49 @@ class Client:
                 "value": since,
             }
             query = {"query": orjson.dumps({"filters": {"conjunction": "and", "items": [newer]}}).decode()}
-        return self._task_pages(project_id, on_progress, fields="all", include=TASK_FIELDS, **query)
+        params = {"project": project_id, "fields": "all", "include": TASK_FIELDS, **query}
+        return read_pages(self._page, params, on_progress)
 
     def sample_tasks(self, project_id: int, *, total: int, pages: int, page_size: int) -> list[Json]:
         """Return tasks from pages spread evenly over the project's ``total``."""
         step = max(1, total // page_size // pages)
         params = {"project": project_id, "fields": "all", "include": TASK_FIELDS, "page_size": page_size}
-        answers = [self._get("/api/tasks", page=1 + page * step, **params) for page in range(pages)]
-        return [task for answer in answers for task in answer["tasks"]]
+        read = [read_page(self._page, params | {"page": 1 + page * step}) for page in range(pages)]
+        return [task for tasks, *_ in read for task in tasks]
 
     def task_ids(self, project_id: int) -> set[int]:
         """Return the ids of all tasks of a project."""
-        found = self._task_pages(project_id, lambda done, total: None, include="id")
-        return {task["id"] for task in found}
+        return {task["id"] for task in read_pages(self._page, {"project": project_id, "include": "id"})}
 
-    def _task_pages(self, project_id: int, on_progress: Callable[[int, int], None], **params: Any) -> list[Json]:
-        """Read page by page; a task that moves between pages while we read is neither lost nor doubled."""
-        params = {"page_size": PAGE_SIZE, **params}
-        tasks: dict[int, Json] = {}
-        page = 1
-        while True:
-            answer = self._get("/api/tasks", project=project_id, page=page, **params)
-            tasks.update((task["id"], task) for task in answer["tasks"])
-            total = answer["total"]
-            on_progress(len(tasks), total)
-            if page * params["page_size"] >= total:
-                break
-            page += 1
-        if len(tasks) < total:
-            raise LabelStudioDownError(
-                f"Project {project_id}: read {len(tasks)} of {total} tasks, which changed meanwhile; trying again"
-            )
-        return list(tasks.values())
+    def _page(self, params: Json, patience: float | None = None) -> Any:
+        return self._json(self._retried("GET", "/api/tasks", patience=patience, params=params))
 
     # -- predictions ------------------------------------------------------------------------------------
 
     def predictions(self, project_id: int) -> list[Json]:
-        """Return all predictions of a project, whoever made them."""
-        found: list[Json] = self._get("/api/predictions", project=project_id)
-        return found
+        """Return all predictions of a project; see ``read_predictions``."""
+        return reading.read_predictions(self._get("/api/predictions", project=project_id))
 
     def create_prediction(self, prediction: Json) -> Json:
-        """Create one prediction, and return it as Label Studio does; without an id where nothing is written."""
-        created: Json | None = self._write("POST", "/api/predictions", prediction)
-        return created or {"id": None, **prediction}
+        """Create one, and return it with its id; without one in a dry run."""
+        answer = self._write("POST", "/api/predictions", prediction)
+        if answer is None and self.dry_run:
+            return {"id": None, **prediction}
+        created = reading.read_predictions([answer])
+        if not created:
+            raise LabelStudioError(
+                f"Label Studio answered POST /api/predictions with {answer!r:.100}: expected a row"
+            )
+        return created[0]
 
     def import_predictions(self, project_id: int, predictions: Sequence[Json]) -> None:
         """Create many at once; Label Studio recounts every task of the project for it."""
         answer = self._write(
             "POST", f"/api/projects/{project_id}/import/predictions", list(predictions), timeout=IMPORT_TIMEOUT
         )
-        if answer is not None and answer.get("created") != len(predictions):
-            raise LabelStudioError(
-                f"Project {project_id}: created {answer.get('created')} of {len(predictions)} predictions"
-            )
+        created = reading.mapping(answer).get("created")
+        if answer is not None and created != len(predictions):
+            raise LabelStudioError(f"Project {project_id}: created {created} of {len(predictions)} predictions")
 
     def patch_prediction(self, prediction_id: int, **values: Any) -> None:
         """Change parts of a prediction."""
@@ -218,17 +212,15 @@ class Client:
 
     def backends(self, project_id: int) -> list[Json]:
         """Return the project's model connections; Label Studio calls /setup of each of them for this."""
-        found: list[Json] = self._get("/api/ml", project=project_id)
-        return found
+        return reading.read_backends(self._get("/api/ml", project=project_id))
 
     def delete_backend(self, backend_id: int) -> None:
         """Delete a model connection."""
         self._write("DELETE", f"/api/ml/{backend_id}")
 
     def webhooks(self, project_id: int) -> list[Json]:
-        """Return the webhooks of a project."""
-        found: list[Json] = self._get("/api/webhooks", project=project_id)
-        return found
+        """Return the webhooks of a project; see ``read_webhooks``."""
+        return reading.read_webhooks(self._get("/api/webhooks", project=project_id))
 
     def create_webhook(self, **values: Any) -> None:
         """Create a webhook."""
@@ -256,13 +248,13 @@ class Client:
         headers = {"Content-Type": "application/json"} if content else None
         return self._json(self._retried(method, path, content=content, headers=headers, **options))
 
-    def _retried(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    def _retried(self, method: str, path: str, *, patience: float | None = None, **kwargs: Any) -> httpx.Response:
         """Send, and again with backoff while that is safe: a POST only if it never reached Label Studio."""
         again = LabelStudioDownError if method != "POST" else NotReachedError
         for attempt in Retrying(
             retry=retry_if_exception_type(again),
             wait=wait_exponential(multiplier=0.2, max=5) + wait_random(0, 0.2),
-            stop=stop_after_delay(self._patience),
+            stop=stop_after_delay(self._patience if patience is None else min(patience, self._patience)),
             reraise=True,
         ):
             with attempt:
@@ -270,7 +262,8 @@ class Client:
                 if response.status_code == 429 or response.status_code >= 500:
                     raise LabelStudioDownError(
                         f"Label Studio at {self.url} answered {method} {path} with {response.status_code}: "
-                        f"{response.text[:200]}"
+                        f"{response.text[:200]}",
+                        status_code=response.status_code,
                     )
         return response
 
@@ -300,15 +293,17 @@ class Client:
         if response.status_code >= 300:
             raise LabelStudioError(
                 f"Label Studio answered {request.method} {request.url.path} with {response.status_code}: "
-                f"{response.text[:300]}"
+                f"{response.text[:300]}",
+                status_code=response.status_code,
             )
         if not response.content:
             return None
         try:
-            return orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
+            return reading.parse(response.content)
+        except ValueError as error:
             raise LabelStudioError(
-                f"{self.url} answered {request.url.path} with no JSON: is LABEL_STUDIO_URL Label Studio's address?"
+                f"{self.url} answered {request.url.path} with no JSON: is LABEL_STUDIO_URL Label Studio's address?",
+                status_code=response.status_code,
             ) from error
 
 

@@ -1,6 +1,5 @@
 """What there is to classify in a project's label config, and the results that say so."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +8,19 @@ from label_studio_tools.core.utils.exceptions import LabelStudioXMLSyntaxErrorSe
 from lxml import etree
 
 from exemplar.errors import LabelConfigError
+from exemplar.labelstudio.reading import listing, mapping, text
 
 KINDS = {"Image": "image", "Text": "text"}
+
+# Why an answer is not used, or not all of it.
+UNKNOWN_LABEL = "names a label that the label config does not have"
+SEVERAL_REGIONS = "answers more than once; the first label counts"
+SEVERAL_CHOICES = "ticks more than one choice; the first counts"
+NO_REGION = "has a region that is no object"
+NO_CONTROL = "has a region that names no control"
+NO_VALUE = "has a region without a value"
+NO_CHOICES = "has choices that are no list"
+NO_TEXT = "has a choice that is no text"
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,74 @@ class Labeling:
             }
         ]
 
-    def class_index(self, result: Iterable[Mapping[str, Any]]) -> int:
+    def class_index(self, result: Any) -> int:
         """Return which class a result names, or -1 if none of ours: the first choice counts."""
-        for region in result:
-            if region.get("from_name") == self.control:
-                for choice in region.get("value", {}).get("choices", ()):
-                    if choice in self.classes:
-                        return self.classes.index(choice)
-        return -1
+        return self.said(result)[0]
+
+    def said(self, result: Any) -> tuple[int, str]:
+        """Return which class a result names, -1 if none of ours, and why not all of it is used, whatever it is."""
+        regions = [region for region in listing(result) if _control(region) in (self.control, None)]
+        choices = [choice for region in regions for choice in _choices(region, self.control)]
+        known = [choice for choice in choices if choice in self.classes]
+        oddities = [oddity for region in regions if (oddity := _oddity(region))]
+        if len(known) < len(choices):
+            oddities.append(UNKNOWN_LABEL)
+        if len(known) > 1:
+            oddities.append(SEVERAL_REGIONS if len(regions) > 1 else SEVERAL_CHOICES)
+        return self.classes.index(known[0]) if known else -1, next(iter(oddities), "")
+
+
+def kept_of(result: Any) -> list[dict[str, Any] | None]:
+    """Return of a result what an answer can be read from under any label config, and what is odd about it.
+
+    Results can be of any size and depth, and are kept: so only names and choices are.
+    """
+    if not isinstance(result, list):
+        return [] if result is None else [None]
+    return [_kept_region(region) for region in result if mapping(region).get("type") != "relation"]
+
+
+def _kept_region(region: Any) -> dict[str, Any] | None:
+    if not isinstance(region, dict):
+        return None
+    kept: dict[str, Any] = {"from_name": _control(region)}
+    value = region.get("value")
+    if isinstance(value, dict):
+        choices = value.get("choices")
+        kept["value"] = {"choices": [*map(_text_alone, choices)] if isinstance(choices, list) else None}
+    return kept
+
+
+def _text_alone(value: Any) -> str | None:
+    return text(value) if isinstance(value, str) else None
+
+
+def _control(region: Any) -> str | None:
+    """Return which control a region is of; None if it does not say."""
+    return _text_alone(mapping(region).get("from_name"))
+
+
+def _choices(region: Any, control: str) -> list[str]:
+    """Return the choices that a region of our control ticks, as far as they are texts."""
+    if _control(region) != control:
+        return []
+    value = mapping(mapping(region).get("value"))
+    return [choice for choice in listing(value.get("choices")) if isinstance(choice, str)]
+
+
+def _oddity(region: Any) -> str:
+    """Return what is odd about a region, empty if nothing is."""
+    if not isinstance(region, dict):
+        return NO_REGION
+    if _control(region) is None:
+        return NO_CONTROL
+    value = region.get("value")
+    if not isinstance(value, dict):
+        return NO_VALUE
+    choices = value.get("choices")
+    if not isinstance(choices, list):
+        return NO_CHOICES
+    return "" if all(isinstance(choice, str) for choice in choices) else NO_TEXT
 
 
 def read_label_config(xml: str) -> Labeling:
@@ -76,11 +146,11 @@ def read_label_config(xml: str) -> Labeling:
         raise LabelConfigError(f"The label config is no valid XML of Label Studio: {error}") from error
     for name, control in controls.items():
         if control["type"] == "Choices" and control["labels"] and control["inputs"]:
-            source = control["inputs"][0]
-            if source["type"] in KINDS and _shows_a_field(xml, control["to_name"][0]):
+            source, shown = control["inputs"][0], _shown(xml, control["to_name"])
+            if source["type"] in KINDS and shown is not None:
                 return Labeling(
                     control=name,
-                    object=control["to_name"][0],
+                    object=shown,
                     field=source["value"],
                     kind=KINDS[source["type"]],
                     classes=tuple(control["labels"]),
@@ -96,7 +166,20 @@ def read_label_config(xml: str) -> Labeling:
     )
 
 
-def _shows_a_field(xml: str, name: str) -> bool:
-    """Return whether a tag shows what stands in a field of each task: not a fixed file, not text at an address."""
-    tag = next(tag for tag in etree.fromstring(xml).iter() if tag.attrib.get("name") == name)
-    return str(tag.attrib["value"]).startswith("$") and tag.attrib.get("valueType") != "url"
+def _shown(xml: str, to_name: list[str]) -> str | None:
+    """Return the tag that a control is on, if it shows what stands in a field of each task.
+
+    Not a fixed file, and not text at an address. Of several tags it is the first that is there.
+    """
+    there = {tag.attrib["name"]: tag for tag in etree.fromstring(xml).iter() if _is_object(tag)}
+    name = next((name for name in to_name if name in there), None)
+    if name is None:
+        return None
+    value = there[name].attrib["value"]
+    is_field = value.startswith("$") and value.strip("$") != "" and there[name].attrib.get("valueType") != "url"
+    return name if is_field else None
+
+
+def _is_object(tag: Any) -> bool:
+    """Return whether a tag shows something, as label-studio-tools has it."""
+    return bool(tag.attrib.get("name") and tag.attrib.get("value") and not tag.attrib.get("toName"))

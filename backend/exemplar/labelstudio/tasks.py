@@ -2,34 +2,47 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.label_config import Labeling, kept_of
+from exemplar.labelstudio.pages import UNSHOWN
+from exemplar.labelstudio.reading import by_id, integer, kind, listing, mapping, text
+
+NO_ID = "has no id"
+ODD_SKIP = "says neither true nor false to was_cancelled"
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What was said of a task, and whether a person said it."""
+    """What was said of a task, and whether a person said it; ``result`` is as much of it as learning needs.
+
+    ``odd`` tells why nothing in it can be used.
+    """
 
     id: int
     by: int | None
-    result: list[dict[str, Any]]
+    result: list[dict[str, Any] | None]
     cancelled: bool
     unseen: bool
     """Made from a prediction in bulk: nobody looked at it, so it is no evidence."""
+    odd: str = ""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the pool; ``digest`` changes with the data that we learn from, ``value`` is that data."""
+    """A task of the pool; ``digest`` changes with the data that we learn from, ``value`` is that data.
+
+    ``trouble`` tells why there is no value.
+    """
 
     id: int
     digest: str
     value: str | None
     annotations: tuple[Annotation, ...]
     created_at: str = ""
+    trouble: str = field(default="", compare=False)
 
     def is_passed_over(self, labeling: Labeling) -> bool:
         """Whether it was annotated without an answer: skipped, left empty, accepted in bulk.
@@ -54,27 +67,63 @@ class Task:
             counts[class_index] += 1
         return counts
 
+    def not_used(self, labeling: Labeling) -> list[str]:
+        """Return for each answer that is not used, or not all of it, why."""
+        reasons = (a.odd or labeling.said(a.result)[1] for a in self._evidence())
+        return [reason for reason in reasons if reason]
+
     def _said(self, labeling: Labeling) -> list[int]:
         """Return the classes that annotators gave, the latest last."""
-        evidence = [a for a in self.annotations if not a.cancelled and not a.unseen]
-        return [c for c in (labeling.class_index(annotation.result) for annotation in evidence) if c >= 0]
+        return [c for c in (labeling.class_index(a.result) for a in self._evidence() if not a.odd) if c >= 0]
+
+    def _evidence(self) -> list[Annotation]:
+        return [a for a in self.annotations if not a.cancelled and not a.unseen]
+
+
+def not_used(tasks: Iterable[Task], labeling: Labeling) -> dict[str, list[int]]:
+    """Return by reason the tasks of the answers that are not used, one entry an answer."""
+    found: dict[str, list[int]] = {}
+    for task in tasks:
+        for reason in task.not_used(labeling) if task.annotations else ():
+            found.setdefault(reason, []).append(task.id)
+    return found
 
 
 def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
-    """Read a task of the API; ``known`` is what we knew of it before."""
-    value = raw["data"].get(field)
-    if value is not None:
-        # Half of a surrogate pair is valid JSON and no valid text.
-        value = str(value).encode("utf-8", "replace").decode()
+    """Read a task of the API, which has an id; ``known`` is what we knew of it before."""
+    if UNSHOWN in raw and known is not None:
+        return known
+    value, trouble = _read_value(raw, field)
     unseen_before = {a.id for a in known.annotations if a.unseen} if known else set()
-    annotations = sorted(raw.get("annotations") or (), key=lambda annotation: annotation["id"])
     return Task(
         id=raw["id"],
         digest=hashlib.blake2b((value or "").encode(), digest_size=12).hexdigest(),
         value=value,
-        annotations=tuple(_read_annotation(annotation, unseen_before) for annotation in annotations),
-        created_at=raw.get("created_at") or "",
+        annotations=tuple(_read_annotations(raw.get("annotations"), unseen_before)),
+        created_at=text(raw.get("created_at")) or "",
+        trouble=trouble,
     )
+
+
+def _read_value(raw: Mapping[str, Any], field: str) -> tuple[str | None, str]:
+    """Return what stands in a field of a task's data, and why nothing does."""
+    if UNSHOWN in raw:
+        return None, "Label Studio itself fails to show it (500): its data or an annotation holds half a character"
+    data = raw.get("data")
+    if not isinstance(data, dict):
+        return None, f"its data is {kind(data)}: expected an object with {field!r}"
+    if data.get(field) in (None, ""):
+        return data.get(field), f"has no {field!r}"
+    value = text(data[field])
+    return value, "" if value is not None else f"its {field!r} is {kind(data[field])}: expected a text"
+
+
+def _read_annotations(raw: Any, unseen_before: set[int]) -> list[Annotation]:
+    """Return a task's annotations by rising id; those without an id count as annotations that say nothing."""
+    good = [_read_annotation(annotation, unseen_before) for annotation in by_id(raw)]
+    without = [one for one in listing(raw) if integer(mapping(one).get("id")) is None]
+    odd = [Annotation(0, None, [], cancelled=False, unseen=False, odd=NO_ID) for _ in without]
+    return odd + sorted(good, key=lambda annotation: annotation.id)
 
 
 def _read_annotation(raw: Mapping[str, Any], unseen_before: set[int]) -> Annotation:
@@ -83,11 +132,12 @@ def _read_annotation(raw: Mapping[str, Any], unseen_before: set[int]) -> Annotat
     # a lead time).
     in_no_time = raw.get("lead_time") is None
     from_prediction = raw.get("parent_prediction") is not None or raw["id"] in unseen_before
-    by = raw.get("completed_by")
+    by, cancelled = raw.get("completed_by"), raw.get("was_cancelled")
     return Annotation(
         id=raw["id"],
-        by=by["id"] if isinstance(by, dict) else by,
-        result=raw.get("result") or [],
-        cancelled=bool(raw.get("was_cancelled")),
+        by=integer(by["id"] if isinstance(by, dict) and "id" in by else by),
+        result=kept_of(raw.get("result")),
+        cancelled=cancelled is True,
         unseen=in_no_time and from_prediction,
+        odd="" if cancelled is None or isinstance(cancelled, bool) else ODD_SKIP,
     )

@@ -102,7 +102,7 @@ def task_vectors(
     project: Project, labeling: Labeling, tasks: Sequence[Task], text_model: TextModel | None
 ) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
     """Return vectors by task id, and for the tasks that cannot be read why not."""
-    unreadable = {task.id: f"has no {labeling.field!r}" for task in tasks if not (task.value or "").strip()}
+    unreadable = {task.id: _why_empty(task, labeling) for task in tasks if not (task.value or "").strip()}
     there = [task for task in tasks if task.id not in unreadable]
     if text_model is not None:
         X = text_model.transform([task.value or "" for task in there])
@@ -130,13 +130,17 @@ def _vectors(
         before = None if anew else before  # vectors of two text models do not mix
         written = [task.value or "" for task in tasks if (task.value or "").strip()]
         if not written:
-            return {}, None, {task.id: f"has no {labeling.field!r}" for task in tasks}
+            return {}, None, {task.id: _why_empty(task, labeling) for task in tasks}
         text_model = before.text_model if before else fit_text_model(written)
     known, unreadable = _known_vectors(tasks, before)
     unreadable = {} if anew else unreadable
     new = [task for task in tasks if task.id not in known and task.id not in unreadable]
     vectors, still_unreadable = task_vectors(project, labeling, new, text_model)
     return known | vectors, text_model, unreadable | still_unreadable
+
+
+def _why_empty(task: Task, labeling: Labeling) -> str:
+    return task.trouble or f"has no {labeling.field!r}"
 
 
 def _known_vectors(

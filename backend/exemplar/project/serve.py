@@ -10,6 +10,7 @@ import numpy as np
 from exemplar.context import Project
 from exemplar.errors import ExemplarError, InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
+from exemplar.labelstudio.reading import integer
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.learn import classify
 from exemplar.project.pool import task_vectors
@@ -71,7 +72,8 @@ def _same_labeling(snapshot: Snapshot, label_config: str | None) -> bool:
 def _readable(raw: Any, labeling: Labeling) -> Task | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
         return None
-    task_id = raw.get("id") if isinstance(raw.get("id"), int) else -1
+    id_ = integer(raw.get("id"))
+    task_id = -1 if id_ is None else id_
     return read_task({"id": task_id, "data": raw["data"]}, labeling.field, None)
 
 

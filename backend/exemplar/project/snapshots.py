@@ -8,6 +8,7 @@ import numpy as np
 
 from exemplar.context import Project
 from exemplar.engine import Columns
+from exemplar.labelstudio.tasks import not_used
 from exemplar.project.acceptance import acceptance, ask_drawn_first, lost_set
 from exemplar.project.audits import audit_rows, frozen_rows
 from exemplar.project.honesty import Honesty, be_honest
@@ -16,9 +17,12 @@ from exemplar.project.pool import Pool, build_pool, features_identity
 from exemplar.project.sync import Held
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
-from exemplar.store.snapshot import Facts, Snapshot
+from exemplar.store.snapshot import Facts, NotUsed, Snapshot
 
 logger = logging.getLogger(__name__)
+
+# So many of the tasks whose answers are not used are named.
+NAMED = 5
 
 
 def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
@@ -93,6 +97,7 @@ def _facts(
         n_clustered=pool.n_clustered,
         features=pool.features,
         unreadable=pool.unreadable,
+        not_used=_counted(not_used(held.tasks, held.labeling)),
         n_tasks=len(held.tasks),
         n_answered=int(np.count_nonzero(answers.y >= 0)),
         n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
@@ -100,6 +105,10 @@ def _facts(
         averaged_at=learned.inference.averaged_at,
         honesty=said,
     )
+
+
+def _counted(found: dict[str, list[int]]) -> dict[str, NotUsed]:
+    return {reason: NotUsed(len(tasks), tuple(tasks[:NAMED])) for reason, tasks in sorted(found.items())}
 
 
 def _snapshot(facts: Facts, held: Held, pool: Pool, learned: Learned, honesty: Honesty) -> Snapshot:

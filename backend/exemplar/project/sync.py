@@ -1,18 +1,21 @@
 """Reading what changed in Label Studio since last time."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
+from exemplar.labelstudio.reading import moment
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.store.snapshot import Snapshot
 
 # Rows may be committed later than others with a newer time: the end of the last reading is read again.
 # Not more than needed: the rows that we patch move their tasks' times, and are read again, too.
 OVERLAP = timedelta(seconds=5)
+# Label Studio's clock and ours differ by less.
+BELIEVED_AHEAD = timedelta(days=1)
 # What a first queue is made from in a project with more tasks than this.
 SAMPLE_PAGES, SAMPLE_PAGE_SIZE = 10, 40
 SAMPLE = SAMPLE_PAGES * SAMPLE_PAGE_SIZE
@@ -45,8 +48,19 @@ def sync(project: Project, before: Snapshot | None, *, cursor: str) -> Held:
         facts=facts,
         labeling=labeling,
         tasks=tuple(tasks[task_id] for task_id in sorted(tasks) if task_id in there),
-        cursor=max([cursor, *(raw["updated_at"] for raw in changed)]),
+        cursor=_newest(cursor, changed),
     )
+
+
+def _newest(cursor: str, changed: list[dict[str, Any]]) -> str:
+    """Return when the newest change was made.
+
+    A clock that once was far ahead must not hide what changes until then: such times are not believed.
+    """
+    times = [moment(cursor), *(moment(raw.get("updated_at")) for raw in changed)]
+    believed = datetime.now(UTC) + BELIEVED_AHEAD
+    newest = max((time for time in times if time is not None and time <= believed), default=None)
+    return newest.isoformat() if newest is not None else ""
 
 
 def sample(project: Project, facts: dict[str, Any]) -> Held:
@@ -68,7 +82,9 @@ def read_facts(project: Project) -> dict[str, Any]:
         If the project of that id was created at another time: another Label Studio, or a new database.
     """
     facts = project.client.project(project.id)
-    created = int(datetime.fromisoformat(facts["created_at"]).timestamp())
+    created = facts["created"]
+    if created == project.connection.created and facts["organization"] != project.connection.organization:
+        project.store.update_connection(organization=facts["organization"])
     if created != project.connection.created:
         raise UnknownProjectError(
             f"{project.connection.key} (project {project.id} at {project.client.url} is of another time: "
@@ -79,7 +95,8 @@ def read_facts(project: Project) -> dict[str, Any]:
 
 def _with_overlap(cursor: str) -> str | None:
     # Label Studio answers 500 to a time that ends in +00:00.
-    return f"{datetime.fromisoformat(cursor) - OVERLAP:%Y-%m-%dT%H:%M:%S.%fZ}" if cursor else None
+    since = moment(cursor)
+    return f"{since - OVERLAP:%Y-%m-%dT%H:%M:%S.%fZ}" if since is not None else None
 
 
 def _read(project: Project, *, since: str | None) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ class NotSupported(Message):
 class ProjectStatus(Message):
     """One project as ``GET /`` shows it."""
 
-    state: str = Field(examples=["starting", "ready", "failed"])
+    state: str = Field(examples=["starting", "ready", "failed", "closed"])
     doing: str | None
     problem: str | None
     generation: str | None
@@ -128,6 +128,10 @@ class ProjectStatus(Message):
     answered: int
     pre_annotated: int
     left_out: int
+    not_used: dict[str, int] = Field(
+        description="how many answers are not used, or not all of them, by reason",
+        examples=[{"names a label that the label config does not have": 12}],
+    )
     pending_rows: int
     webhooks: int
     orders: int

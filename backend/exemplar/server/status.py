@@ -29,7 +29,7 @@ def health() -> dict[str, str]:
 def status(model: Model) -> messages.StatusResponse:
     """Show every project: what is known, what is being done, what went wrong."""
     trouble = model.disk.trouble()
-    projects = {store.folder.name: project_status(store, trouble) for store in model.home.stores()}
+    projects = {store.folder.name: project_status(store, trouble) for store in model.home.introduced()}
     return messages.StatusResponse(version=__version__, problem=trouble, projects=projects)
 
 
@@ -72,6 +72,7 @@ def project_status(store: ProjectStore, trouble: str | None = None) -> messages.
         answered=facts.n_answered if facts else 0,
         pre_annotated=facts.n_pre_annotated if facts else 0,
         left_out=len(facts.unreadable) if facts else 0,
+        not_used={why: found.n for why, found in facts.not_used.items()} if facts else {},
         pending_rows=now.pending_rows,
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exemplar.errors import ExemplarError, InputError
+from exemplar.labelstudio.reading import parse
 from exemplar.model import START_TRAINING, ExemplarModel
 from exemplar.server.messages import WebhookResponse
 
@@ -25,8 +25,8 @@ def read_event(body: bytes, query: Mapping[str, str]) -> tuple[str, dict[str, An
     Bodies can be megabytes (an import sends every task), hence orjson and no model.
     """
     try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        event = parse(body)
+    except ValueError as error:
         raise InputError(f"The body is no JSON: {error}") from error
     if not isinstance(event, dict) or not isinstance(event.get("action"), str):
         raise InputError("The body has no action: expected a webhook of Label Studio, {'action': …}")

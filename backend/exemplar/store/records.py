@@ -10,8 +10,9 @@ class Connection:
 
     ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
     under which Label Studio reaches us, ``known_as`` the address that it gives as its own; ``before`` the
-    project's settings as they were before we changed them; ``managed`` is set once we have; ``closed`` when the
-    project has disconnected us.
+    project's settings as they were before we changed them; ``managed`` is set once we have;
+    ``organization`` is the one that it belongs to, for Label Studio shows it to nobody else; ``closed`` is set when
+    the project is gone or has disconnected us.
     """
 
     key: str
@@ -24,6 +25,7 @@ class Connection:
     before: dict[str, Any] | None = None
     managed: bool = False
     closed: bool = False
+    organization: int | None = None
 
     @property
     def project_id(self) -> int:

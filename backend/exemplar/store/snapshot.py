@@ -4,7 +4,7 @@ On disk it is a folder: ``facts.json`` (counts, settings, and the names of the b
 ``annotations.json``, for texts ``terms.json``, and one ``.npy`` an array. No pickle anywhere.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,13 +20,28 @@ from exemplar.store.decoding import DamagedError, decode
 FORMAT = 5  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
+@dataclass(frozen=True)
+class NotUsed:
+    """How many answers are not used for one reason, and the first of their tasks."""
+
+    n: int
+    tasks: tuple[int, ...]
+
+
+def not_used_sentence(why: str, found: NotUsed) -> str:
+    """Return what log and report say of such answers."""
+    more = ", …" if found.n > len(found.tasks) else ""
+    return f"{found.n} answer(s), of task {', '.join(map(str, found.tasks))}{more}: {why}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a snapshot says of itself, apart from its arrays.
 
     ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
     ``unreadable`` maps task ids to why they were left out; ``temperature`` is what calibrates the confidences,
-    ``averaged_at`` the one that ``neighbor_proba`` takes, ``honesty`` what is known of how right they are.
+    ``averaged_at`` the one that ``neighbor_proba`` takes, ``honesty`` what is known of how right they are;
+    ``not_used`` tells by reason which answers are not used, or not all of them.
     """
 
     number: int
@@ -44,6 +59,7 @@ class Facts:
     temperature: float
     averaged_at: float
     honesty: dict[str, Any]
+    not_used: dict[str, NotUsed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
