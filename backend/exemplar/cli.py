@@ -66,6 +66,9 @@ def disconnect(
 
     settings = _settings()
     taken = disconnect_project(settings, project)
+    if taken is None:
+        typer.echo(f"Project {project} is gone from Label Studio; what was kept of it here is deleted.")
+        return
     typer.echo(
         f"Project {project}: removed {taken.rows} rows, {taken.webhooks} webhook(s) and {taken.backends} model "
         f"connection(s); sampling is {taken.sampling!r} again. No annotation was touched."

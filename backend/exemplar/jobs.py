@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exemplar.context import open_project
-from exemplar.errors import CredentialsError, ExemplarError, LabelStudioDownError
+from exemplar.errors import ClosedError, CredentialsError, ExemplarError, LabelStudioDownError, LabelStudioError
 from exemplar.labelstudio.client import Client
 from exemplar.project.refresh import Outcome, refresh
-from exemplar.rows import Ledger, generation_number
+from exemplar.rows import Ledger, generation_number, why_not_found
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
@@ -182,10 +182,14 @@ def run_once(
             doing = store.status().doing if goes_on else None
             store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
             return outcome
+    except ClosedError as error:
+        _close(store, str(error))
+        return Outcome()
     except ExemplarError as error:
+        is_news = store.status().problem != str(error)
         _note_problem(store, str(error))
         level = logging.WARNING if isinstance(error, LabelStudioDownError) else logging.ERROR
-        logger.log(level, "Project %s: %s", store.folder.name, error)
+        logger.log(level if is_news else logging.DEBUG, "Project %s: %s", store.folder.name, error)
         raise
     except OSError as error:  # a full disk, a folder that cannot be written: the old snapshot stays
         _note_problem(store, f"{store.folder}: {error.strerror or error}; the last snapshot is served on")
@@ -201,6 +205,10 @@ def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run
     project = open_project(store, settings, dry_run=dry_run)
     try:
         return refresh(project, ledger)
+    except LabelStudioError as error:
+        ledger.doubt()
+        why = why_not_found(project.client, project.connection) if error.status_code == 404 else None
+        raise why or error from error
     except BaseException:
         ledger.doubt()  # what was written last is not known
         raise
@@ -235,6 +243,14 @@ def work(settings: Settings, *, dry_run: bool = False) -> None:
     # Annotators and /predict come first: at 5, all processors being busy, what they wait for took a third longer.
     os.nice(15)
     Worker(settings, dry_run=dry_run).run(lambda: True)
+
+
+def _close(store: ProjectStore, why: str) -> None:
+    """Leave a project alone until it is connected again: nothing is due for it, and nobody looks."""
+    store.save_done(replace(store.done(), webhooks=store.number("webhooks"), orders=store.number("orders")))
+    store.update_connection(closed=True)
+    store.note(state="closed", doing=None, problem=why, pending_rows=0)
+    logger.warning("Project %s is closed: %s", store.folder.name, why)
 
 
 def _note_problem(store: ProjectStore, problem: str) -> None:

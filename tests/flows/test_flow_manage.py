@@ -202,11 +202,16 @@ def test_after_somebody_removes_the_connection_nothing_is_written_until_it_is_ba
     flow.label(project, 3)  # its webhook is still there, Label Studio leaves it
     for store in Home(flow.settings.model_dir).stores():
         run_once(store, flow.settings)
+    assert flow.studio.writes - before == {"DELETE": 2}, "our webhook, and the automatic one that it stood for"
+    before = flow.studio.writes
+    flow.label(project, 1)
+    for store in Home(flow.settings.model_dir).stores():
+        run_once(store, flow.settings)
     assert flow.studio.writes == before
     assert list(Home(flow.settings.model_dir).stores()) == []
     flow.connect(project)
     flow.settle(project)
-    assert flow.snapshot(project).facts.n_answered == 3
+    assert flow.snapshot(project).facts.n_answered == 4
     assert flow.studio.writes != before
 
 

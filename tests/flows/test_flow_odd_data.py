@@ -414,7 +414,11 @@ def test_odd_answers_raise_our_own_errors_at_most(flow: Flow, path: str, answer:
 # ── Anything ─────────────────────────────────────────────────────────────────────────────────────────────
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=5), inside, max_size=3),
     max_leaves=10,
 )

@@ -104,10 +104,10 @@ def test_accept_refuses_what_is_ambiguous(run, words: list[str], said: str) -> N
 
 
 def test_what_the_machine_refuses_is_a_sentence(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(home: Home, project: int) -> None:
+    def refuse(home: Home, key: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(home.folder))
 
-    monkeypatch.setattr(Home, "with_id", refuse)
+    monkeypatch.setattr(Home, "introduced", refuse)
     code, text = run("report", "7")
     assert code == 1
     assert f"exemplar: {tmp_path / 'models'}: Permission denied" in text

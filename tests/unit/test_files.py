@@ -185,7 +185,7 @@ def test_no_cookie_goes_from_one_host_to_another(host: Hosting, open_files: Open
 
 
 def test_the_client_of_the_api_keeps_no_cookie(host: Hosting) -> None:
-    studio = host(answer(b"{}", SETS_COOKIE))
+    studio = host(answer(b'{"id": 1, "created_at": "2026-11-25T10:00:00Z"}', SETS_COOKIE))
     client = Client(studio.url, KEY, patience=0)
     client.project(1)
     client.project(1)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from exemplar.commands.known import learned_project
 from exemplar.commands.report import accept_sentence
 from exemplar.engine import alpha_of, chance_to_pass, sample_size
-from exemplar.errors import InputError, SettingError, UnknownProjectError
+from exemplar.errors import InputError, SettingError
 from exemplar.project.acceptance import acceptance, accepted_labels, examine, freeze, propose
 from exemplar.settings import Settings
 from exemplar.store.accept_set import AcceptSet
-from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 
@@ -59,16 +59,15 @@ def accept(
     ------
     UnknownProjectError
         If nothing is known of the project in MODEL_DIR.
+    NothingLearnedError
+        If nothing is learned of it yet.
     InputError
         If nothing is predicted that confidently, or a set is to be saved that was not accepted.
     SettingError
         If the labels cannot be written there.
     """
-    stores = Home(settings.model_dir).with_id(project_id)
-    snapshot = stores[0].current() if stores else None
-    if snapshot is None:
-        raise UnknownProjectError(f"{project_id} in {settings.model_dir}")
-    last = stores[0].accept_set()
+    store, snapshot = learned_project(settings, project_id)
+    last = store.accept_set()
     if save is not None:
         return f"Project {project_id}: {_save(last, snapshot, save)} accepted labels are in {save}"
     if last is not None and not again:
@@ -76,9 +75,9 @@ def accept(
         hint = "\nThe options are for another set, which --again freezes in its place." if is_other else ""
         return f"Project {project_id}: {_told(last, snapshot)}{hint}"
     wanted = Wanted(DEFAULT_PROMISE if promise is None else promise, min_confidence or 0.0)
-    if not agrees(f"Project {project_id}: " + "\n".join(look(stores[0], snapshot, wanted))):
+    if not agrees(f"Project {project_id}: " + "\n".join(look(store, snapshot, wanted))):
         return f"Project {project_id}: nothing was frozen."
-    return f"Project {project_id}: {_start(stores[0], last, wanted)}"
+    return f"Project {project_id}: {_start(store, last, wanted)}"
 
 
 def look(store: ProjectStore, snapshot: Snapshot, wanted: Wanted) -> Iterator[str]:

@@ -2,15 +2,19 @@
 
 import shutil
 
-from exemplar.errors import CredentialsError
+from exemplar.commands.known import known_project
+from exemplar.errors import ClosedError, CredentialsError, LabelStudioError, UnknownProjectError
 from exemplar.labelstudio.client import Client
-from exemplar.rows import Disconnected, disconnect
+from exemplar.rows import Disconnected, disconnect, why_not_found
 from exemplar.settings import Settings
 from exemplar.store.home import Home
+from exemplar.store.records import Connection
 
 
-def disconnect_project(settings: Settings, project_id: int) -> Disconnected:
+def disconnect_project(settings: Settings, project_id: int) -> Disconnected | None:
     """Disconnect a project by its number and forget what is kept of it here.
+
+    Return what was taken back; None for a project that is gone from Label Studio, with all that stood there.
 
     Raises
     ------
@@ -19,16 +23,31 @@ def disconnect_project(settings: Settings, project_id: int) -> Disconnected:
     UnknownProjectError
         If nothing of ours is in the project.
     """
-    stores = Home(settings.model_dir).with_id(project_id)
-    connection = stores[0].connection() if stores else None
+    home = Home(settings.model_dir)
+    stores = list(home.introduced(f"{project_id}.*"))
+    connection = known_project(settings, project_id).connection() if stores else None
+    taken = _take_back(settings, project_id, connection)
+    for store in stores:
+        shutil.rmtree(store.folder, ignore_errors=True)
+    home.note_disconnected(project_id)
+    return taken
+
+
+def _take_back(settings: Settings, project_id: int, connection: Connection | None) -> Disconnected | None:
     url = settings.label_studio_url or (connection.url if connection else "")
     if not url:
         raise CredentialsError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, so that the project can be reached")
     client = Client(url, settings.label_studio_api_key or (connection.access_token if connection else ""))
     try:
-        taken = disconnect(client, project_id, connection.before if connection else None)
+        return disconnect(client, project_id, (connection.before or {}) if connection else None)
+    except LabelStudioError as error:
+        if error.status_code != 404:
+            raise
+        if connection is None:
+            raise UnknownProjectError(str(project_id), f"{url} has no such project, nor has MODEL_DIR") from error
+        why = why_not_found(client, connection)
+        if not isinstance(why, ClosedError):
+            raise why or error from error
+        return None
     finally:
         client.close()
-    for store in stores:
-        shutil.rmtree(store.folder, ignore_errors=True)
-    return taken

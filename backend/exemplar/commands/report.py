@@ -1,14 +1,17 @@
 """`exemplar report`: what is known of a project, and how right it is, in sentences."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from exemplar.commands.known import learned_project
 from exemplar.engine import MIN_AUDITS
-from exemplar.errors import UnknownProjectError
 from exemplar.rows import generation_name
 from exemplar.settings import Settings
-from exemplar.store.home import Home
-from exemplar.store.snapshot import Facts
+from exemplar.store.snapshot import Facts, not_used_sentence
+
+# So many reasons why tasks are left out are told.
+N_REASONS = 5
 
 
 def report(settings: Settings, project_id: int) -> Iterator[str]:
@@ -18,13 +21,16 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     ------
     UnknownProjectError
         If nothing is known of the project in MODEL_DIR.
+    NothingLearnedError
+        If nothing is learned of it yet.
     """
-    stores = Home(settings.model_dir).with_id(project_id)
-    facts = stores[0].facts() if stores else None
-    if facts is None:
-        raise UnknownProjectError(f"{project_id} in {settings.model_dir}")
+    store, snapshot = learned_project(settings, project_id)
+    facts, now = snapshot.facts, store.status()
     counts = f"{facts.n_answered} of {facts.n_tasks} tasks answered, {facts.n_pre_annotated} predicted"
     yield f"Project {project_id}: {counts}"
+    if now.problem:
+        yield f"State          {now.state}: {now.problem}"
+    yield from _not_used(facts)
     said = facts.honesty
     yield _accuracy(said["accuracy"], facts)
     yield from _reliability(said["accuracy"])
@@ -39,9 +45,21 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
         n, same = said["agreement"]["n"], said["agreement"]["n_same"]
         yield f"Agreement      annotators kept {same} of {n} pre-annotations that they saw; no measure of accuracy"
     yield from _doubts(said, facts)
-    if trouble := stores[0].audit_trouble():
+    if trouble := store.audit_trouble():
         yield f"Audit log      {trouble}"
     yield f"Advice         {said['advice']['why']}"
+
+
+def _not_used(facts: Facts) -> Iterator[str]:
+    """Name what was read and cannot be used: answers, and tasks that are left out."""
+    for why, found in facts.not_used.items():
+        yield f"Not used       {not_used_sentence(why, found)}"
+    reasons = Counter(facts.unreadable.values())
+    for why, n in reasons.most_common(N_REASONS):
+        first = next(task for task, reason in facts.unreadable.items() if reason == why)
+        yield f"Left out       {n} task(s), the first is {first}: {why}"
+    if len(reasons) > N_REASONS:
+        yield f"Left out       {len(facts.unreadable)} tasks in all; the log names them"
 
 
 def _accuracy(found: dict[str, Any], facts: Facts) -> str:

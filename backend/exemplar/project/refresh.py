@@ -16,10 +16,10 @@ from exemplar.engine import prepare_queue, prepare_spreading
 from exemplar.project.audits import write_down
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
-from exemplar.rows import Ledger, highest_generation, is_managed, reconcile
+from exemplar.rows import Ledger, check_connection, highest_generation, is_managed, reconcile
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Done
-from exemplar.store.snapshot import Snapshot
+from exemplar.store.snapshot import Snapshot, not_used_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
     The caller holds the project's lock. ``ledger`` is what is known of the rows from one refresh to the next.
     """
     started = time.monotonic()
+    if not ledger.is_importing:  # Label Studio is asked no more than annotations demand
+        check_connection(project)
     store = project.store
     demand = Done(webhooks=store.number("webhooks"), orders=store.number("orders"))
     done, before = store.done(), store.current() or _quick_start(project, demand, ledger)
@@ -58,6 +60,7 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
         write_down(project, snapshot, before)
         store.save(snapshot)
         _report(project, snapshot, time.monotonic() - started)
+        _report_not_used(project, snapshot, before)
     else:
         snapshot = before
 
@@ -129,6 +132,13 @@ def _without_tasks(project: Project, held: Held, demand: Done) -> Outcome:
     project.store.note(doing=doing)
     project.store.save_done(demand)
     return Outcome()
+
+
+def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | None) -> None:
+    known = before.facts.not_used if before is not None else {}
+    for why, found in snapshot.facts.not_used.items():
+        if known.get(why) != found:
+            logger.warning("%s: not used, or not all of it: %s", project, not_used_sentence(why, found))
 
 
 def _report(project: Project, snapshot: Snapshot, seconds: float) -> None:

@@ -10,6 +10,7 @@ from exemplar.rows.manage import SECRET_HEADER, Disconnected, disconnect, is_man
 from exemplar.rows.plan import NOTHING, TOLERANCE, Row
 from exemplar.rows.reconciliation import highest_generation, reconcile
 from exemplar.rows.scores import SAME, confidence_scores, draw_scores, is_asked, queue_scores
+from exemplar.rows.standing import check_connection, why_not_found
 
 __all__ = [
     "NOTHING",
@@ -20,6 +21,7 @@ __all__ = [
     "Disconnected",
     "Ledger",
     "Row",
+    "check_connection",
     "confidence_scores",
     "disconnect",
     "draw_scores",
@@ -30,4 +32,5 @@ __all__ = [
     "is_managed",
     "queue_scores",
     "reconcile",
+    "why_not_found",
 ]

@@ -116,7 +116,8 @@ class Disconnected:
 def disconnect(client: Client, project_id: int, before: dict[str, Any] | None) -> Disconnected:
     """Take back all that we put into a project: connection, webhook, rows; restore its settings.
 
-    ``before`` are the settings as they were, if still known; Label Studio's default otherwise.
+    ``before`` are the settings as they were, None if the project is not known here: then Label Studio's default is
+    set, and something of ours must be there.
 
     Raises
     ------
@@ -124,29 +125,36 @@ def disconnect(client: Client, project_id: int, before: dict[str, Any] | None) -
         If nothing of ours is there.
     """
     facts = client.project(project_id)
-    ours = [b for b in client.backends(project_id) if generation_number(b.get("model_version")) is not None]
-    versions = {
-        version: count
-        for version, count in client.model_versions(project_id).items()
-        if generation_number(version) is not None
-    }
-    if not ours and not versions and generation_number(facts["model_version"]) is None:
-        raise UnknownProjectError(f"{project_id} ({facts['title']})")
-    urls = {backend["url"].rstrip("/") + "/webhook" for backend in ours}
-    hooks = [hook for hook in client.webhooks(project_id) if hook["url"].partition("?")[0] in urls]
+    backends, there = client.backends(project_id), client.model_versions(project_id)
+    ours = [backend for backend in backends if generation_number(backend["model_version"]) is not None]
+    versions = {version: count for version, count in there.items() if generation_number(version) is not None}
+    is_ours = generation_number(facts["model_version"]) is not None
+    if not ours and not versions and not is_ours and before is None:
+        why = "it has no model connection to us and no predictions of ours, so there is nothing to take back"
+        raise UnknownProjectError(f"{project_id} ({facts['title']})", why)
+    key = f"{facts['id']}.{facts['created']}"
+    hooks = [hook for hook in client.webhooks(project_id) if _is_ours(hook["url"], key, ours)]
     for hook in hooks:
         client.delete_webhook(hook["id"])
     for backend in ours:
         client.delete_backend(backend["id"])
-    before = before or {"sampling": DEFAULT_SAMPLING, "model_version": ""}
-    if generation_number(facts["model_version"]) is not None:
-        client.set_project(project_id, **{**before, "model_version": _still_there(before, ours)})
+    before = before or {}
+    sampling = before.get("sampling") or DEFAULT_SAMPLING
+    others = {backend["title"] for backend in backends if backend not in ours} | there.keys() - versions.keys()
+    if is_ours:
+        client.set_project(project_id, sampling=sampling, model_version=_version_of(before, others))
     for version in versions:
         client.delete_model_version(project_id, version)
-    return Disconnected(sum(versions.values()), len(hooks), len(ours), before["sampling"])
+    return Disconnected(sum(versions.values()), len(hooks), len(ours), sampling)
 
 
-def _still_there(before: dict[str, Any], ours: list[dict[str, Any]]) -> str:
-    """Return the model version of before, unless it was the title of the connection that goes."""
+def _is_ours(url: str, key: str, backends: list[dict[str, Any]]) -> bool:
+    """Return whether a webhook is ours, or the automatic one of a connection to us."""
+    automatic = {backend["url"].rstrip("/") + "/webhook" for backend in backends}
+    return url.endswith(f"/webhook?project={key}") or url.partition("?")[0] in automatic
+
+
+def _version_of(before: dict[str, Any], there: set[str]) -> str:
+    """Return the model version of before, if it is still there: the title of a connection, a set of predictions."""
     version = before.get("model_version") or ""
-    return "" if version in {backend["title"] for backend in ours} else version
+    return version if version in there else ""

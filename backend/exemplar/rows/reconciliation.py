@@ -17,6 +17,7 @@ from exemplar.rows.generation import generation_name, generation_number
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.manage import ensure_webhook, is_managed, make_current, our_backend
 from exemplar.rows.plan import TOLERANCE, Plan, desired_rows, plan
+from exemplar.rows.standing import disconnected
 from exemplar.rows.writing import SMALL_IMPORT, apply
 from exemplar.store.snapshot import Snapshot
 
@@ -37,14 +38,19 @@ def reconcile(
     newer: Callable[[], bool],
     exact: bool,
     affected: frozenset[int] = frozenset(),
-) -> tuple[Snapshot, int | None]:
+) -> tuple[Snapshot, int]:
     """Bring the rows in Label Studio in line.
 
-    Return the snapshot that they follow and how many are left; None if the project has disconnected us.
+    Return the snapshot that they follow and how many are left.
+
+    Raises
+    ------
+    ClosedError
+        If the project has disconnected us.
     """
     is_stale = exact or ledger.is_stale(at_work=is_at_work(project))
-    if is_stale and ledger.settle() and not _list_rows(project, ledger):
-        return snapshot, None
+    if is_stale and ledger.settle():
+        _list_rows(project, ledger)
     steps = _plan(snapshot, ledger, exact=exact, affected=affected)
     if _patching_cannot_follow(project, snapshot, len(steps.patch)):
         snapshot = _next_generation(project, snapshot)
@@ -63,17 +69,14 @@ def reconcile(
     return snapshot, left.n + (len(steps.patch) if is_first else 0) or int(ledger.is_forgotten)
 
 
-def _list_rows(project: Project, ledger: Ledger) -> bool:
-    """List the rows that are there; False if the project has disconnected us."""
+def _list_rows(project: Project, ledger: Ledger) -> None:
+    """List the rows that are there."""
     project.store.note(doing="comparing rows")
     if our_backend(project) is None:
-        project.store.update_connection(closed=True)
-        logger.warning("%s: its model connection to us was removed; nothing is written any more", project)
-        return False
+        raise disconnected(project)
     started = time.monotonic()
     predictions = project.client.predictions(project.id)
     ledger.fill(predictions, seconds=time.monotonic() - started)
-    return True
 
 
 def _plan(snapshot: Snapshot, ledger: Ledger, *, exact: bool, affected: frozenset[int] = frozenset()) -> Plan:

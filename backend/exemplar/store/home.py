@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +17,9 @@ from exemplar.store.records import Connection
 
 # Label Studio's full name of a project, `<id>.<created>`.
 FULL_NAME = re.compile(r"\d+\.\d+")
+
+# An empty file for each project that was disconnected; no host is called so, which has a dot or a port.
+DISCONNECTED = ".disconnected"
 
 
 class Home:
@@ -83,10 +87,27 @@ class Home:
         UnknownProjectError
             If there is none.
         """
-        found = list(self.stores(key)) if FULL_NAME.fullmatch(key) else []
-        if not found:
+        if not FULL_NAME.fullmatch(key):
             raise UnknownProjectError(key)
+        found = list(self.stores(key))
+        if not found:
+            closed = [why for store in self.introduced(key) if (why := store.status().problem)]
+            raise UnknownProjectError(key, *closed[:1])
         return max(found, key=lambda store: store.raised_at("introduced"))
+
+    def note_disconnected(self, project_id: int) -> None:
+        """Remember that a project was disconnected, though nothing else is kept of it."""
+        folder = self.folder / DISCONNECTED
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(project_id)).touch()
+
+    def disconnected(self, project_id: int) -> datetime | None:
+        """Return when a project was last disconnected, in the time of this machine."""
+        try:
+            time = (self.folder / DISCONNECTED / str(project_id)).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return datetime.fromtimestamp(time).astimezone()
 
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""
