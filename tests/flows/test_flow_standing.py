@@ -45,9 +45,9 @@ def open_stores(flow: Flow) -> list[Any]:
     return list(Home(flow.settings.model_dir).stores())
 
 
-def a_poll_later(flow: Flow, project: Json) -> None:
-    """Let it be a poll ago that the connection was looked at and that Label Studio introduced the project."""
-    ago = time.time() - flow.settings.poll - 1
+def a_poll_later(flow: Flow, project: Json, *, seconds: float = 61) -> None:
+    """Let it be so long ago that the connection was looked at and that Label Studio introduced the project."""
+    ago = time.time() - seconds
     for name in ("connected", "introduced"):
         (flow.store(project).folder / name).touch()
         os.utime(flow.store(project).folder / name, (ago, ago))
@@ -261,6 +261,13 @@ def test_the_connection_is_looked_at_once_a_poll_and_not_at_each_submit(flow: Fl
             flow.label(settled, 1)
         assert flow.studio.requests.count(("GET", "/api/ml")) - asked == n_looks
     project.client.close()
+
+
+def test_a_clock_that_was_set_back_hides_no_deleted_connection(flow: Flow, settled: Json) -> None:
+    delete_connection(flow, settled)
+    a_poll_later(flow, settled, seconds=-86400)
+    flow.run(settled)
+    assert status(flow, settled)["state"] == "closed"
 
 
 def test_a_connection_that_is_being_made_is_not_taken_for_a_deleted_one(flow: Flow) -> None:

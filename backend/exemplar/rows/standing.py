@@ -24,8 +24,9 @@ def check_connection(project: Project) -> None:
         If it has none: our webhook is taken back then.
     """
     store, now = project.store, time.time()
-    looked_at = max(store.raised_at("connected"), store.raised_at("introduced") + SETTLING - project.settings.poll)
-    if now - looked_at < project.settings.poll:
+    # What is dated ahead was written before a clock was set back.
+    is_new = 0 <= now - store.raised_at("introduced") < SETTLING
+    if is_new or 0 <= now - store.raised_at("connected") < project.settings.poll:
         return
     if our_backend(project) is None:
         raise disconnected(project)
