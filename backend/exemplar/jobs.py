@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from exemplar.context import open_project
@@ -229,10 +230,11 @@ def introduce(settings: Settings, home: Home) -> None:
             for facts in client.projects():
                 ours = generation_number(facts["model_version"]) is not None or facts["id"] in lost
                 if ours and not home.with_id(facts["id"]):
-                    client.backends(facts["id"])
+                    with suppress(LabelStudioError):  # deleted meanwhile: that is one project's matter
+                        client.backends(facts["id"])
         finally:
             client.close()
-    except (LabelStudioDownError, CredentialsError) as error:
+    except (LabelStudioError, CredentialsError) as error:
         logger.warning("Projects in Label Studio could not be looked up: %s", error)
     except Exception:  # the boundary of a job
         logger.exception("Projects in Label Studio could not be looked up")

@@ -128,6 +128,7 @@ def test_what_is_not_used_is_told_in_log_status_and_report(flow: Flow, caplog: p
     told = f"7 answer(s), of task {', '.join(str(task['id']) for task in tasks[:5])}, …: {UNKNOWN_LABEL}"
     assert [told in record.message for record in caplog.records].count(True) == 1, "once for each change"
     assert status(flow, project)["not_used"] == {UNKNOWN_LABEL: 7}
+    assert f'exemplar_not_used{{project="{flow.key(project)}"}} 7.0' in flow.call("GET", "/metrics").text
     assert f"Not used       {told}" in list(report(flow.settings, project["id"]))
 
 

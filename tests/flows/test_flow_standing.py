@@ -19,7 +19,7 @@ from exemplar.errors import (
     NothingLearnedError,
     UnknownProjectError,
 )
-from exemplar.jobs import run_once
+from exemplar.jobs import introduce, run_once
 from exemplar.rows import check_connection
 from exemplar.store.home import Home
 from flows.conftest import N_TASKS, Flow, MakeFlow
@@ -366,3 +366,33 @@ def test_under_another_server_an_event_of_a_closed_project_ends(flow: Flow, sett
     number = store.raise_number("webhooks")
     run_once(store, flow.settings)
     assert store.done().webhooks == number, "who waits for it would wait for ever"
+
+
+# ── Looking for projects that are not known ──────────────────────────────────────────────────────────────
+
+
+def test_one_project_that_vanishes_hides_no_other_from_those_who_look_for_it(flow: Flow) -> None:
+    lost, found = flow.project(), flow.project()
+    for project in (lost, found):
+        flow.settle(project)
+    flow.forget()
+    gone = lost["id"]
+
+    def twist(path: str, answer: Any) -> Any:
+        if path == "/api/projects":
+            answer["results"].sort(key=lambda project: project["id"])
+            flow.studio.state.delete_project(gone)
+        return answer
+
+    flow.studio.faults = Faults(twist=twist)
+    introduce(flow.settings, Home(flow.settings.model_dir))
+    assert [store.project_id for store in open_stores(flow)] == [found["id"]]
+
+
+@pytest.mark.parametrize("answer", [None, 7, [], {}, {"results": [None, {"id": "x"}]}])
+def test_a_list_of_projects_that_is_none_is_a_line_in_the_log(
+    flow: Flow, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow.studio.faults = Faults(twist=lambda path, real: answer)
+    introduce(flow.settings, Home(flow.settings.model_dir))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

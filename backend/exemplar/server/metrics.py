@@ -13,6 +13,7 @@ ABOUT = {
     "answered": "Tasks that a person answered",
     "pre_annotated": "Tasks with a label of ours",
     "left_out": "Tasks that could not be read",
+    "not_used": "Answers that are not used, or not all of them",
     "generation": "Generation of the rows",
     "snapshot": "Number of the snapshot that is served",
     "pending_rows": "Rows that are still to be patched",
@@ -52,6 +53,7 @@ def _numbers(store: ProjectStore) -> dict[str, float]:
             "answered": facts.n_answered,
             "pre_annotated": facts.n_pre_annotated,
             "left_out": len(facts.unreadable),
+            "not_used": sum(found.n for found in facts.not_used.values()),
             "generation": facts.generation,
             "snapshot": facts.number,
         }
