@@ -146,7 +146,7 @@ def test_no_task_raises_anything_and_what_is_read_can_be_kept(raw: Any, data: An
 def test_no_result_raises_anything_and_what_is_kept_says_the_same(result: Any) -> None:
     kept = kept_of(result)
     json.dumps(kept, ensure_ascii=False).encode()
-    index, why = LABELING.said(kept)
+    index, why = LABELING.class_index(kept), LABELING.not_used(kept)
     assert index in (-1, 0, 1)
     assert index >= 0 or why or not _mentions_us(kept)
     if isinstance(result, list) and all(isinstance(one, dict) for one in result):
@@ -162,7 +162,9 @@ def test_every_answer_counts_or_is_named(results: list[Any]) -> None:
     annotations = [{"id": i, "result": result, "lead_time": 1.0} for i, result in enumerate(results)]
     task = read_task({"id": 3, "data": {"picture": "a"}, "annotations": annotations}, "picture", None)
     named = sum(len(tasks) for tasks in not_used([task], LABELING).values())
-    says_nothing = sum(1 for a in task.annotations if LABELING.said(a.result) == (-1, ""))
+    says_nothing = sum(
+        1 for a in task.annotations if LABELING.class_index(a.result) < 0 and not LABELING.not_used(a.result)
+    )
     assert sum(task.votes(LABELING)) + named + says_nothing >= len(results)
 
 

@@ -63,11 +63,15 @@ class Labeling:
         ]
 
     def class_index(self, result: Any) -> int:
-        """Return which class a result names, or -1 if none of ours: the first choice counts."""
-        return self.said(result)[0]
+        """Return which class a result names, or -1 if none of ours, whatever it is: the first choice counts."""
+        for region in listing(result):
+            for choice in _choices(region, self.control):
+                if choice in self.classes:
+                    return self.classes.index(choice)
+        return -1
 
-    def said(self, result: Any) -> tuple[int, str]:
-        """Return which class a result names, -1 if none of ours, and why not all of it is used, whatever it is."""
+    def not_used(self, result: Any) -> str:
+        """Return why a result is not used, or not all of it; empty if it is."""
         regions = [region for region in listing(result) if _control(region) in (self.control, None)]
         choices = [choice for region in regions for choice in _choices(region, self.control)]
         known = [choice for choice in choices if choice in self.classes]
@@ -76,7 +80,7 @@ class Labeling:
             oddities.append(UNKNOWN_LABEL)
         if len(known) > 1:
             oddities.append(SEVERAL_REGIONS if len(regions) > 1 else SEVERAL_CHOICES)
-        return self.classes.index(known[0]) if known else -1, next(iter(oddities), "")
+        return next(iter(oddities), "")
 
 
 def kept_of(result: Any) -> list[dict[str, Any] | None]:
@@ -92,7 +96,7 @@ def kept_of(result: Any) -> list[dict[str, Any] | None]:
 def _kept_region(region: Any) -> dict[str, Any] | None:
     if not isinstance(region, dict):
         return None
-    kept: dict[str, Any] = {"from_name": _control(region)}
+    kept: dict[str, Any] = {"from_name": _text_alone(region.get("from_name"))}
     value = region.get("value")
     if isinstance(value, dict):
         choices = value.get("choices")
@@ -106,7 +110,8 @@ def _text_alone(value: Any) -> str | None:
 
 def _control(region: Any) -> str | None:
     """Return which control a region is of; None if it does not say."""
-    return _text_alone(mapping(region).get("from_name"))
+    name = region.get("from_name") if isinstance(region, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _choices(region: Any, control: str) -> list[str]:

@@ -69,7 +69,7 @@ class Task:
 
     def not_used(self, labeling: Labeling) -> list[str]:
         """Return for each answer that is not used, or not all of it, why."""
-        reasons = (a.odd or labeling.said(a.result)[1] for a in self._evidence())
+        reasons = (a.odd or labeling.not_used(a.result) for a in self._evidence())
         return [reason for reason in reasons if reason]
 
     def _said(self, labeling: Labeling) -> list[int]:
