@@ -25,6 +25,8 @@ from exemplar.store.project_store import ProjectStore
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.05
+# Projects that are refreshed at once; and such of which files are read, which is mostly waiting for hosts.
+THREADS, READING_THREADS = 4, 32
 # However many webhooks come, a refresh starts at the latest so many seconds after the first.
 DEBOUNCE_AT_MOST = 2.0
 # Rows that were just created are compared once more after so many seconds, left-over patches almost at once.
@@ -51,6 +53,7 @@ class Turn:
     again_at: float | None = None
     failures: int = 0
     seen: int = 0
+    unread: int = 0
 
 
 class Worker:
@@ -77,24 +80,32 @@ class Worker:
 
     def run(self, goes_on: Callable[[], bool]) -> None:
         """Work until ``goes_on`` says no."""
-        with ThreadPoolExecutor(4, thread_name_prefix="refresh") as threads:
+        with (
+            ThreadPoolExecutor(THREADS, thread_name_prefix="refresh") as threads,
+            ThreadPoolExecutor(READING_THREADS, thread_name_prefix="reading") as reading,
+        ):
             while goes_on():
                 try:
-                    self._look(threads)
+                    self._look(threads, reading)
                 except Exception as error:  # the loop goes on, whatever it meets
                     self._say("The projects in %s could not be looked at", self._settings.model_dir, error)
                 time.sleep(LOOK_EVERY)
 
-    def _look(self, threads: ThreadPoolExecutor) -> None:
+    def _look(self, threads: ThreadPoolExecutor, reading: ThreadPoolExecutor) -> None:
         """Let each project that is due take its turn; what is wrong with one is no other's matter."""
         for store in list(self._home.introduced()):
             try:
                 if self.is_due(store, time.monotonic()):
+                    at_length = self._has_to_read(store)
                     self._busy.add(str(store.folder))
-                    threads.submit(self._take_turn, store)
+                    (reading if at_length else threads).submit(self._take_turn, store, at_length)
             except Exception as error:
                 self._say("Project %s could not be looked at", store.folder.name, error)
         self._introduce(threads)
+
+    def _has_to_read(self, store: ProjectStore) -> bool:
+        """Return whether a project may wait long for its tasks' hosts; no other project waits with it."""
+        return bool(self.turn(store).unread) or not store.current_name()
 
     def _say(self, sentence: str, about: object, error: Exception) -> None:
         key = f"{about} {type(error).__name__}"
@@ -128,15 +139,16 @@ class Worker:
             return now >= turn.again_at
         return now - turn.last >= self._settings.poll
 
-    def _take_turn(self, store: ProjectStore) -> None:
+    def _take_turn(self, store: ProjectStore, at_length: bool) -> None:
         turn = self.turn(store)
         turn.first_dirty = turn.again_at = None
         turn.seen = store.number("webhooks")
         try:
-            outcome = run_once(store, self._settings, self.ledger(store), dry_run=self._dry_run)
-            turn.failures = 0
-            if outcome is None or outcome.pending:
-                turn.again_at = time.monotonic() + COME_BACK_AFTER
+            outcome = run_once(
+                store, self._settings, self.ledger(store), dry_run=self._dry_run, at_length=at_length
+            )
+            turn.failures, turn.unread = 0, outcome.unread if outcome else turn.unread
+            turn.again_at = _come_back_at(outcome)
         except Exception:  # the boundary of a job: run_once has reported it
             turn.not_before = time.monotonic() + BACKOFF[min(turn.failures, len(BACKOFF) - 1)]
             turn.failures += 1
@@ -162,9 +174,16 @@ class Worker:
 
 
 def run_once(
-    store: ProjectStore, settings: Settings, ledger: Ledger | None = None, *, dry_run: bool = False
+    store: ProjectStore,
+    settings: Settings,
+    ledger: Ledger | None = None,
+    *,
+    dry_run: bool = False,
+    at_length: bool = True,
 ) -> Outcome | None:
     """Refresh one project now and keep its status; None if somebody else is at it.
+
+    Only ``at_length`` it waits for longer than a moment for what the hosts of tasks' files give.
 
     Raises
     ------
@@ -177,7 +196,7 @@ def run_once(
             if not mine:
                 ledger.doubt()
                 return None
-            outcome = _refresh(store, settings, ledger, dry_run=dry_run)
+            outcome = _refresh(store, settings, ledger, dry_run=dry_run, at_length=at_length)
             state = "ready" if outcome.snapshot is not None else "starting"
             goes_on = outcome.snapshot is None or ledger.is_importing
             doing = store.status().doing if goes_on else None
@@ -202,10 +221,20 @@ def run_once(
         raise
 
 
-def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run: bool) -> Outcome:
+def _come_back_at(outcome: Outcome | None) -> float | None:
+    """Return when a project wants to be refreshed again by itself, by the monotonic clock."""
+    now = time.monotonic()
+    if outcome is None or outcome.pending:
+        return now + COME_BACK_AFTER
+    if outcome.unread:
+        return now
+    return None if outcome.again_at is None else now + outcome.again_at - time.time()
+
+
+def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run: bool, at_length: bool) -> Outcome:
     project = open_project(store, settings, dry_run=dry_run)
     try:
-        return refresh(project, ledger)
+        return refresh(project, ledger, at_length=at_length)
     except LabelStudioError as error:
         ledger.doubt()
         why = why_not_found(project.client, project.connection) if error.status_code == 404 else None

@@ -62,6 +62,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         project : str, optional
             Its full name ``<id>.<created>``; label-studio-ml's server does not pass it on, then the tasks'
             own project id has to do.
+        **kwargs
+            ``label_config``; and ``until``, the time of ``time.monotonic`` at which to answer with what there is.
 
         Raises
         ------
@@ -72,7 +74,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         opened = open_project(store, self.settings)
         try:
             snapshot = self._snapshots.current(store)
-            return predict(opened, snapshot, tasks, kwargs.get("label_config") or self.label_config)
+            label_config = kwargs.get("label_config") or self.label_config
+            return predict(opened, snapshot, tasks, label_config, until=kwargs.get("until"))
         finally:
             opened.close()
 
@@ -108,7 +111,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         for store in stores:
             number, outcome = store.raise_number(kind), None
             # There each event has a process of its own: another may be at it, and not know of this one yet.
-            while outcome is None or outcome.pending or getattr(store.done(), kind) < number:
+            while outcome is None or outcome.pending or outcome.unread or getattr(store.done(), kind) < number:
                 outcome = run_once(store, self.settings)
                 if outcome is None:
                     time.sleep(0.2)

@@ -525,6 +525,13 @@ def _add_file_routes(app: FastAPI, studio: FakeLabelStudio) -> None:
         content = studio.state.files[path]
         return Response(content, media_type="image/png") if content else Response(status_code=404)
 
+    @app.get("/tasks/{task_id}/resolve", dependencies=[_user(studio)])
+    def resolve(task_id: int, fileuri: str) -> Response:
+        # io_storages/proxy_api.py: a pre-signed address of the storage, or 404 where no storage knows the file.
+        if fileuri not in studio.state.clouds:
+            return Response(status_code=404)
+        return Response(status_code=303, headers={"Location": studio.state.clouds[fileuri]})
+
     @app.post("/api/token/refresh")
     def refresh(values: AnyBody) -> Json:
         if values.get("refresh") != PERSONAL_TOKEN:

@@ -49,6 +49,7 @@ class State:
         self.backends: dict[int, Json] = {}
         self.webhooks: dict[int, Json] = {}
         self.files: dict[str, bytes] = {}
+        self.clouds: dict[str, str] = {}  # where files in cloud storage are redirected to, by `fileuri`
         self.task_locks: dict[int, int] = {}
         self.lock = threading.RLock()
         self.announce: Callable[[int, str, Json], None] = lambda project_id, action, payload: None

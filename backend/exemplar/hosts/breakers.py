@@ -62,6 +62,11 @@ class Breakers:
             pause = min(LEFT_ALONE * 2.0**rounds, AT_MOST) if rounds >= 0 else 0.0
             state.until = now + max(pause, min(retry_after, AT_MOST)) if pause or retry_after else 0.0
 
+    def forget(self) -> None:
+        """Try every host anew."""
+        with self._lock:
+            self._hosts.clear()
+
     def left_alone(self) -> dict[str, float]:
         """Return the hosts that are left alone, and until when."""
         with self._lock:

@@ -9,9 +9,11 @@ import base64
 import binascii
 import re
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -57,6 +59,7 @@ class Files:
     """
 
     def __init__(self, client: Client, allowed: AllowedHosts, breakers: Breakers, *, known_as: str = "") -> None:
+        self.allowed = allowed
         self.breakers = breakers
         self._base = httpx.URL(client.url)
         self._origin = origin(client.url)
@@ -66,10 +69,19 @@ class Files:
             proxy=_proxy_to(self._origin),
         )  # fmt: skip
         self._strangers = _strangers(allowed)
+        self._lock = threading.Lock()
+        self._n_reading, self._closed = 0, False
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self._own.close()
+        """Close the connections to Label Studio, once nobody reads any more."""
+        with self._lock:
+            self._closed = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        with self._lock:
+            if self._closed and not self._n_reading:
+                self._own.close()
 
     def host(self, address: str) -> str:
         """Return on which host a file lies, as far as its address tells; empty for ``data:`` and what is none."""
@@ -95,7 +107,7 @@ class Files:
         try:
             if is_inline(address):
                 return _stored(_inline(address.strip()))
-            with deadline(time.monotonic() + seconds):
+            with deadline(time.monotonic() + seconds), self._reading():
                 return self._fetched(*self._located(address))
         except NotNowError as error:
             raise NotNowError(f"{_short(address)}: {error}", again_at=error.again_at) from error
@@ -105,6 +117,17 @@ class Files:
             raise NotNowError(str(error)) from error
         except OSError as error:  # no room for it on disk
             raise NotNowError(f"{_short(address)}: {error.strerror or error}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            self._n_reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_reading -= 1
+            self._close_if_done()
 
     def _located(self, address: str) -> tuple[httpx.URL, bool]:
         """Return where a file is asked for, and whether with the key: under Label Studio's own address alone."""

@@ -14,6 +14,7 @@ import numpy as np
 from exemplar.context import Project
 from exemplar.engine import prepare_queue, prepare_spreading
 from exemplar.project.audits import write_down
+from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, features_identity, read_on
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
 from exemplar.rows import Ledger, check_connection, highest_generation, is_managed, reconcile
@@ -29,16 +30,23 @@ N_AFFECTED = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refresh has done; ``pending`` rows make the worker come back soon."""
+    """What a refresh has done.
+
+    ``pending`` rows and ``unread`` tasks make the worker come back soon, tasks that are left out for now at
+    ``again_at`` (seconds since the epoch).
+    """
 
     snapshot: Snapshot | None = None
     pending: int = 0
+    unread: int = 0
+    again_at: float | None = None
 
 
-def refresh(project: Project, ledger: Ledger) -> Outcome:
+def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outcome:
     """Bring a project up to date with Label Studio, and Label Studio's rows up to date with us.
 
-    The caller holds the project's lock. ``ledger`` is what is known of the rows from one refresh to the next.
+    The caller holds the project's lock. ``ledger`` is what is known of the rows from one refresh to the next. Only
+    ``at_length`` it reads for longer than a moment what the hosts of tasks' files give.
     """
     started = time.monotonic()
     if not ledger.is_importing:  # Label Studio is asked no more than annotations demand
@@ -53,12 +61,18 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
     held = sync(project, before, cursor="" if ordered or fallen_back else done.cursor)
     if not held.tasks:
         return _without_tasks(project, held, demand)
-    if before is None or ordered or fallen_back or is_stale(project, held, before):
-        snapshot = make_snapshot(project, held, before, anew=ordered)
+    stale = before is None or ordered or fallen_back or is_stale(project, held, before)
+    known = before if before is not None and before.facts.features == features_identity(held.labeling) else None
+    read = _read(project, held, known, demand, ordered=ordered, stale=stale, at_length=at_length)
+    joins = ordered or read.joins(known)
+    if before is None or stale or joins:
+        snapshot = make_snapshot(project, held, before, read if joins else replace(read, vectors={}), anew=ordered)
         if snapshot is None:
-            return _without_tasks(project, held, demand)
+            return _without_tasks(project, held, demand, read)
         write_down(project, snapshot, before)
         store.save(snapshot)
+        if joins:
+            store.reading.forget_vectors()
         _report(project, snapshot, time.monotonic() - started)
         _report_not_used(project, snapshot, before)
     else:
@@ -77,7 +91,28 @@ def refresh(project: Project, ledger: Ledger) -> Outcome:
     store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
     if before is None or snapshot.geometry is not before.geometry:
         _get_ready(store)
-    return Outcome(snapshot, pending or 0)
+    return Outcome(snapshot, pending or 0, read.n_unread, read.again_at)
+
+
+def _read(
+    project: Project,
+    held: Held,
+    before: Snapshot | None,
+    demand: Done,
+    *,
+    ordered: bool,
+    stale: bool,
+    at_length: bool,
+) -> Read:
+    """Read what tasks show, for as long as nobody else waits: other projects for the worker, or annotators."""
+    if before is None:
+        return read_on(project, held, before, anew=ordered, seconds=ROUND)
+    if at_length and (ordered or not stale):
+        seconds = ROUND
+    else:
+        seconds = 0.0 if _digests(held) == _digests(before) else BRIEF_ROUND
+    newer = partial(_is_newer, project.store, demand)
+    return read_on(project, held, before, anew=ordered, seconds=seconds, interrupted=newer)
 
 
 def _get_ready(store: ProjectStore) -> None:
@@ -91,6 +126,10 @@ def _get_ready(store: ProjectStore) -> None:
 def _ids(tasks: Held | Snapshot) -> list[tuple[int, str]]:
     """Return which tasks there are; SQLite gives the id of a deleted task to the next one."""
     return [(task.id, task.created_at) for task in tasks.tasks]
+
+
+def _digests(tasks: Held | Snapshot) -> list[tuple[int, str]]:
+    return [(task.id, task.digest) for task in tasks.tasks]
 
 
 def _most_affected(before: Snapshot | None, snapshot: Snapshot) -> frozenset[int]:
@@ -112,9 +151,10 @@ def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | N
     if facts["task_number"] <= 5 * SAMPLE or highest_generation(project):
         return None
     held = sample(project, facts)
-    snapshot = make_snapshot(project, held, None)
+    snapshot = make_snapshot(project, held, None, read_on(project, held, None, anew=False, seconds=ROUND))
     if snapshot is not None:
         project.store.save(snapshot)
+        project.store.reading.forget_vectors()
         newer = partial(_is_newer, project.store, demand)
         reconcile(project, held.facts, snapshot, ledger, newer=newer, exact=False)
         project.store.save_done(Done())
@@ -127,11 +167,11 @@ def _is_newer(store: ProjectStore, demand: Done) -> bool:
     return store.number("webhooks") != demand.webhooks
 
 
-def _without_tasks(project: Project, held: Held, demand: Done) -> Outcome:
+def _without_tasks(project: Project, held: Held, demand: Done, read: Read | None = None) -> Outcome:
     doing = "waiting for tasks" if not held.tasks else "waiting for a task that can be read"
     project.store.note(doing=doing)
     project.store.save_done(demand)
-    return Outcome()
+    return Outcome(unread=read.n_unread, again_at=read.again_at) if read else Outcome()
 
 
 def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | None) -> None:

@@ -2,24 +2,28 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from exemplar.context import Project
-from exemplar.errors import ExemplarError, InputError
+from exemplar.errors import InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.reading import integer
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.learn import classify
-from exemplar.project.pool import task_vectors
+from exemplar.project.readers import Vector
+from exemplar.project.reading import nothing_to_read, read_now
 from exemplar.rows import NOTHING, RETIRED, Row, confidence_scores, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
+# Seconds: Label Studio waits 100, and an annotator in front of an empty task as long as that.
+ANSWER_WITHIN = 20.0
 Json = dict[str, Any]
 
 
@@ -42,16 +46,25 @@ class Snapshots:
 
 
 def predict(
-    project: Project, snapshot: Snapshot | None, tasks: Sequence[Json], label_config: str | None = None
+    project: Project,
+    snapshot: Snapshot | None,
+    tasks: Sequence[Json],
+    label_config: str | None = None,
+    *,
+    until: float | None = None,
 ) -> list[Json]:
-    """Return exactly one prediction a task, in order; an empty one for a task of which nothing is known."""
+    """Return exactly one prediction a task, in order; an empty one for a task of which nothing is known.
+
+    So is one whose file has not come at the time ``until`` (of ``time.monotonic``).
+    """
+    until = time.monotonic() + ANSWER_WITHIN if until is None else until
     if snapshot is None or not _same_labeling(snapshot, label_config):
         return [_prediction(None, NOTHING, RETIRED) for _ in tasks]
     labeling = snapshot.facts.labeling
     read = [_readable(raw, labeling) for raw in tasks]
     rows = {position: _row_in_pool(snapshot, task) for position, task in enumerate(read) if task}
     outside = [position for position, row in rows.items() if row is None]
-    guesses = _classify(project, snapshot, [task for position in outside if (task := read[position])])
+    guesses = _classify(project, snapshot, [task for position in outside if (task := read[position])], until=until)
     answers = {**rows, **dict(zip(outside, guesses, strict=True))}
     return [
         _prediction(labeling, answers.get(position) or NOTHING, snapshot.facts.generation)
@@ -87,20 +100,17 @@ def _row_in_pool(snapshot: Snapshot, task: Task) -> Row | None:
     return Row(int(snapshot.shown[row]), float(snapshot.scores[row]))
 
 
-def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[Row]:
+def _classify(project: Project, snapshot: Snapshot, tasks: list[Task], *, until: float) -> list[Row]:
     """Return the classifier's word on tasks outside the pool; NOTHING for those that cannot be read."""
-    labeling = snapshot.facts.labeling
     if not tasks:
         return [NOTHING] * len(tasks)
     # Ids may be missing or repeated in a request: number them by position.
     numbered = [Task(position, task.digest, task.value, ()) for position, task in enumerate(tasks)]
-    try:
-        vectors, unreadable = task_vectors(project, labeling, numbered, snapshot.text_model)
-    except ExemplarError as error:
-        logger.warning("%s: %d tasks outside the pool could not be read: %s", project, len(tasks), error)
-        return [NOTHING] * len(tasks)
-    for position, why in unreadable.items():
+    vectors, unreadable = _vectors(project, snapshot, numbered, until=until)
+    for position, why in list(unreadable.items())[:20]:
         logger.warning("%s: task %d is answered empty: %s", project, tasks[position].id, why)
+    if len(unreadable) > 20:
+        logger.warning("%s: %d further tasks are answered empty", project, len(unreadable) - 20)
     rows = [NOTHING] * len(tasks)
     if vectors:
         X = np.stack(list(vectors.values()))
@@ -115,6 +125,19 @@ def _classify(project: Project, snapshot: Snapshot, tasks: list[Task]) -> list[R
         for position, p, score in zip(vectors, proba, scores, strict=True):
             rows[position] = Row(int(p.argmax()), score) if p.any() else NOTHING
     return rows
+
+
+def _vectors(
+    project: Project, snapshot: Snapshot, tasks: list[Task], *, until: float
+) -> tuple[dict[int, Vector], dict[int, str]]:
+    """Return vectors by task id, and for the tasks that have none why not."""
+    labeling = snapshot.facts.labeling
+    if snapshot.text_model is None:
+        return read_now(project, labeling, tasks, until=until)
+    empty = nothing_to_read(labeling, tasks)
+    written = [task for task in tasks if task.id not in empty]
+    X = snapshot.text_model.transform([task.value or "" for task in written])
+    return dict(zip((task.id for task in written), X, strict=True)), empty
 
 
 def _prediction(labeling: Labeling | None, row: Row, generation: int) -> Json:

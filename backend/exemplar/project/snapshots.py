@@ -13,7 +13,8 @@ from exemplar.project.acceptance import acceptance, ask_drawn_first, lost_set
 from exemplar.project.audits import audit_rows, frozen_rows
 from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, Learned, learn, read_answers
-from exemplar.project.pool import Pool, build_pool, features_identity
+from exemplar.project.pool import Pool, build_pool
+from exemplar.project.reading import Read, features_identity
 from exemplar.project.sync import Held
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
@@ -36,10 +37,15 @@ def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
     )
 
 
-def make_snapshot(project: Project, held: Held, before: Snapshot | None, *, anew: bool = False) -> Snapshot | None:
-    """Learn from what Label Studio holds; ``anew`` forgets the clusters. None if no task is readable."""
+def make_snapshot(
+    project: Project, held: Held, before: Snapshot | None, read: Read, *, anew: bool = False
+) -> Snapshot | None:
+    """Learn from what Label Studio holds and was read; ``anew`` forgets the clusters.
+
+    None if no task is readable.
+    """
     anew = anew or (before is not None and _starts_anew(project, held, before))
-    pool = build_pool(project, held.labeling, held.tasks, before, anew=anew)
+    pool = build_pool(project, held.labeling, held.tasks, before, read, anew=anew)
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")

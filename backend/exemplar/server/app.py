@@ -2,6 +2,7 @@
 
 import logging
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     registry = CollectorRegistry()
     registry.register(ProjectMetrics(model.home))
     app.state.settings, app.state.model, app.state.home, app.state.registry = settings, model, model.home, registry
+    app.state.predicting = CapacityLimiter(protocol.PREDICTING)
     app.include_router(status.router)
     app.include_router(protocol.router)
     _add_error_answers(app)

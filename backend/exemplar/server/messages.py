@@ -116,6 +116,14 @@ class NotSupported(Message):
     detail: str
 
 
+class LeftOutTask(Message):
+    """A task that is left out, why, and when it is tried again by itself (an ISO time)."""
+
+    task: int
+    why: str
+    again_at: str | None
+
+
 class ProjectStatus(Message):
     """One project as ``GET /`` shows it."""
 
@@ -132,6 +140,9 @@ class ProjectStatus(Message):
         description="how many answers are not used, or not all of them, by reason",
         examples=[{"names a label that the label config does not have": 12}],
     )
+    left_out_first: list[LeftOutTask] = Field(description="some of them, those for good first")
+    unread: int = Field(description="tasks whose files are still to be read")
+    hosts_left_alone: dict[str, str] = Field(description="hosts that do not answer, and until when (an ISO time)")
     pending_rows: int
     webhooks: int
     orders: int

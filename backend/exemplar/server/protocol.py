@@ -3,11 +3,13 @@
 import time
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from exemplar.errors import InputError
 from exemplar.labelstudio.label_config import read_label_config
 from exemplar.model import START_TRAINING, ExemplarModel
+from exemplar.project.serve import ANSWER_WITHIN
 from exemplar.server import messages
 from exemplar.server.auth import guard, guard_webhook
 from exemplar.server.setup import introduce_project, served_version
@@ -15,6 +17,9 @@ from exemplar.server.webhook import NOTED, read_event
 
 # Start Training makes everything anew: pressed again within so many seconds, it is the same order.
 ORDER_EVERY = 10.0
+
+# So many /predict are answered at once.
+PREDICTING = 16
 
 router = APIRouter()
 GUARDED = [Depends(guard)]
@@ -37,11 +42,18 @@ def setup(body: messages.SetupRequest, request: Request, model: Model) -> messag
     return messages.SetupResponse(model_version=served_version(store))
 
 
-@router.post("/predict", dependencies=GUARDED)
-def predict(body: messages.PredictRequest, model: Model) -> messages.PredictResponse:
-    """Answer exactly one prediction a task."""
-    answers = model.predict(body.tasks, project=body.project, label_config=body.label_config)
-    return messages.PredictResponse.model_validate({"results": answers})
+@router.post("/predict", dependencies=GUARDED, response_model=messages.PredictResponse)
+async def predict(body: messages.PredictRequest, request: Request, model: Model) -> Response:
+    """Answer exactly one prediction a task; an empty one where its file does not come in time."""
+    until = time.monotonic() + ANSWER_WITHIN
+
+    def answer() -> str:
+        results = model.predict(body.tasks, project=body.project, label_config=body.label_config, until=until)
+        return messages.PredictResponse.model_validate({"results": results}).model_dump_json()
+
+    # Threads of its own: however many wait for files here, all other routes find one.
+    content = await to_thread.run_sync(answer, limiter=request.app.state.predicting)
+    return Response(content, media_type="application/json")
 
 
 def _body(message: type[messages.Message]) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """The routes for people and monitors: how every project is, and the API's own pages."""
 
+import heapq
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -14,6 +17,10 @@ from exemplar.server.auth import guard
 from exemplar.server.protocol import Model
 from exemplar.server.setup import served_version
 from exemplar.store.project_store import ProjectStore
+from exemplar.store.reading import Notes
+
+# So many of the tasks that are left out are shown.
+N_LEFT_OUT = 10
 
 router = APIRouter()
 GUARDED = [Depends(guard)]
@@ -59,9 +66,24 @@ def docs() -> HTMLResponse:
     return get_swagger_ui_html(openapi_url="openapi.json", title="Exemplar")
 
 
+def _left_out(in_snapshot: dict[int, str], notes: Notes) -> list[messages.LeftOutTask]:
+    """Return some of the tasks that are left out, for good first."""
+    again_at = {task_id: left_out.again_at for task_id, left_out in notes.tasks.items()}
+    why = in_snapshot | {task_id: left_out.why for task_id, left_out in notes.tasks.items()}
+    first = heapq.nsmallest(N_LEFT_OUT, why, key=lambda task_id: (again_at.get(task_id) or 0.0, task_id))
+    return [
+        messages.LeftOutTask(task=task_id, why=why[task_id], again_at=_iso(again_at.get(task_id)))
+        for task_id in first
+    ]
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
 def project_status(store: ProjectStore, trouble: str | None = None) -> messages.ProjectStatus:
     """Return one project as ``GET /`` shows it; ``trouble`` with the disk stops them all."""
-    now, facts = store.status(), store.facts()
+    now, facts, notes = store.status(), store.facts(), store.reading.notes()
     return messages.ProjectStatus(
         state="failed" if trouble else now.state,
         doing=now.doing,
@@ -71,7 +93,10 @@ def project_status(store: ProjectStore, trouble: str | None = None) -> messages.
         tasks=facts.n_tasks if facts else 0,
         answered=facts.n_answered if facts else 0,
         pre_annotated=facts.n_pre_annotated if facts else 0,
-        left_out=len(facts.unreadable) if facts else 0,
+        left_out=len(facts.unreadable) if facts else len(notes.tasks),
+        left_out_first=_left_out(facts.unreadable if facts else {}, notes),
+        unread=notes.n_unread,
+        hosts_left_alone={host: str(_iso(until)) for host, until in notes.hosts.items() if until > time.time()},
         not_used={why: found.n for why, found in facts.not_used.items()} if facts else {},
         pending_rows=now.pending_rows,
         webhooks=store.number("webhooks"),

@@ -12,6 +12,7 @@
     import.json          a bulk import that is under way, or was cut off
     audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
     accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn; with a copy
+    reading/             what was read of tasks' files and is in no snapshot yet, and what is left out
     CURRENT              the name of the snapshot that is served
     snapshots/000012/    annotations.json, the small arrays, and facts.json with the digests of all
     parts/<digest>.npy   big arrays that snapshots share
@@ -36,6 +37,7 @@ from exemplar.failpoints import reach
 from exemplar.store import files
 from exemplar.store.accept_set import AcceptSet
 from exemplar.store.audit_log import AuditEntry, AuditLog
+from exemplar.store.reading import ReadingStore
 from exemplar.store.records import Connection, Done, Importing, Status
 from exemplar.store.snapshot import Facts, Snapshot
 from exemplar.store.snapshot_folder import SnapshotFolder
@@ -52,6 +54,7 @@ class ProjectStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.reading = ReadingStore(folder)
         self._snapshots = SnapshotFolder(folder)
         self._audits = AuditLog(folder / "audit.jsonl")
 

@@ -1,0 +1,471 @@
+"""Hosts that hang, drip, fail and come back: what annotators and other projects notice of them."""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import hostile
+from exemplar.demo import digits
+from exemplar.hosts import breakers
+from exemplar.jobs import Worker
+from exemplar.labelstudio import files
+from exemplar.project import reading, serve
+from exemplar.server import protocol
+from flows.conftest import Flow, MakeFlow, said
+from flows.fake_state import Json
+from hostile import Host, Manner, answer, hosting
+
+
+@dataclass
+class Moody:
+    """A host whose manner is changed by the test."""
+
+    manner: Manner = field(default_factory=lambda: answer(digits.png(1000)))
+
+    def __call__(self, connection: Any, path: str) -> None:
+        self.manner(connection, path)
+
+
+@pytest.fixture
+def host() -> Iterator[Callable[[Manner], Host]]:
+    with ExitStack() as ended:
+        yield lambda manner: ended.enter_context(hosting(manner))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every wait a tenth of what it is, so that what takes a minute takes seconds."""
+    for module, name in (
+        (files, "FILE_SECONDS"),
+        (reading, "PATIENCE"),
+        (reading, "LATE"),
+        (reading, "TRY_AGAIN"),
+        (serve, "ANSWER_WITHIN"),
+        (protocol, "ANSWER_WITHIN"),
+        (breakers, "LEFT_ALONE"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name) / 10)
+    monkeypatch.setitem(files.Files.read.__kwdefaults__, "seconds", files.FILE_SECONDS)
+    monkeypatch.setattr("exemplar.project.refresh.ROUND", reading.ROUND / 10)
+    breakers.breakers_of.cache_clear()
+
+
+def add(flow: Flow, project: Json, *addresses: str) -> list[Json]:
+    return flow.studio.state.import_tasks(project["id"], [{"image": address} for address in addresses])
+
+
+def status(flow: Flow, project: Json) -> Json:
+    found: Json = flow.call("GET", "/").json()["projects"][flow.key(project)]
+    return found
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 10.0) -> float:
+    """Wait until something holds; return how long it took."""
+    started = time.monotonic()
+    while not holds():
+        assert time.monotonic() - started < seconds, "it never held"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+# ── The queue ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("n_slow", [1, 5])
+def test_the_queue_starts_from_what_is_readable_and_the_rest_joins(
+    flow: Flow, host: Callable[[Manner], Host], n_slow: int
+) -> None:
+    moody = Moody(hostile.drip(0.1))
+    slow = host(moody)
+    project = flow.project()
+    tasks = add(flow, project, *(f"{slow.url}/{n}.png" for n in range(n_slow)))
+    started = time.monotonic()
+    outcome = flow.run(project)
+    assert time.monotonic() - started < 3
+    assert flow.queue(project)
+    assert outcome.again_at is not None
+    assert status(flow, project)["left_out"] + status(flow, project)["unread"] == n_slow
+    moody.manner = answer(digits.png(1000))
+
+    def joined() -> bool:
+        flow.run(project)
+        return status(flow, project)["left_out"] + status(flow, project)["unread"] == 0
+
+    eventually(joined, 20)
+    assert all(flow.snapshot(project).row(task["id"]) is not None for task in tasks)
+
+
+def test_a_pool_of_which_nothing_comes_ends_its_refresh_all_the_same(
+    flow: Flow, host: Callable[[Manner], Host]
+) -> None:
+    slow = host(hostile.hang)
+    project = flow.project(n_tasks=0)
+    add(flow, project, *(f"{slow.url}/{n}.png" for n in range(600)))
+    started = time.monotonic()
+    outcome = flow.run(project)
+    assert time.monotonic() - started < 5
+    assert outcome.again_at is not None
+    assert status(flow, project)["doing"] == "waiting for a task that can be read"
+
+
+def test_a_host_that_hangs_is_left_alone_and_named(
+    flow: Flow, host: Callable[[Manner], Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = host(hostile.hang)
+    project = flow.project()
+    add(flow, project, *(f"{slow.url}/{n}.png" for n in range(600)))
+    name = f"127.0.0.1:{slow.port}"
+    started = time.monotonic()
+    while name not in status(flow, project)["hosts_left_alone"]:
+        flow.run(project)
+        assert time.monotonic() - started < 20
+    assert flow.queue(project)
+    assert len(slow.requests) <= 10
+    now = status(flow, project)
+    assert now["left_out"] == 600
+    assert f"{name} does not answer and is left alone; tried again at" in caplog.text
+    why = {left_out["why"] for left_out in now["left_out_first"]}
+    assert any("times in a row and is left alone" in reason or "in time" in reason for reason in why)
+    assert all(left_out["again_at"] for left_out in now["left_out_first"])
+
+
+def test_any_number_of_hosts_that_hang_leave_the_others_going(flow: Flow, host: Callable[[Manner], Host]) -> None:
+    project = flow.project()
+    add(flow, project, *(f"{host(hostile.hang).url}/x.png" for _ in range(30)))
+    flow.run(project)
+    assert len(flow.snapshot(project).task_ids) == 24
+
+
+def test_answers_do_not_wait_for_slow_files(flow: Flow, host: Callable[[Manner], Host]) -> None:
+    project = flow.project()
+    flow.settle(project)
+    slow = host(hostile.drip(0.1))
+    add(flow, project, *(f"{slow.url}/{n}.png" for n in range(10)))
+    flow.run(project)
+    [task_id] = flow.label(project, 1)
+    started = time.monotonic()
+    flow.run(project)
+    assert time.monotonic() - started < 1
+    assert flow.snapshot(project).facts.n_answered == 1
+    assert flow.snapshot(project).by_id[task_id].annotations
+
+
+def test_a_newer_webhook_breaks_a_round_off(flow: Flow, host: Callable[[Manner], Host]) -> None:
+    project = flow.project()
+    flow.settle(project)
+    slow = host(hostile.drip(0.1))
+    add(flow, project, *(f"{slow.url}/{n}.png" for n in range(4)))
+    flow.run(project)
+    started = time.monotonic()
+    threading.Timer(0.3, lambda: flow.store(project).raise_number("webhooks")).start()
+    flow.run(project)
+    assert time.monotonic() - started < 1.5
+
+
+def test_what_was_read_is_kept_when_the_worker_dies(
+    flow: Flow, host: Callable[[Manner], Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = flow.project()
+    flow.settle(project)
+    steady = host(answer(digits.png(1000)))
+    add(flow, project, *(f"{steady.url}/{n}.png" for n in range(6)))
+
+    def dies(*args: Any, **options: Any) -> None:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed here"):
+        patch.setattr("exemplar.project.refresh.make_snapshot", dies)
+        flow.run(project)
+    flow.settle(project)
+    assert len(steady.requests) == 6
+    assert len(flow.snapshot(project).task_ids) == 30
+    assert not list((flow.store(project).folder / "reading").glob("*.npz"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"{", b"\0" * 100, b'{"tasks": {"x": 1}}', b'{"tasks": [1]}'])
+def test_broken_notes_and_vectors_are_made_anew(flow: Flow, host: Callable[[Manner], Host], damage: bytes) -> None:
+    project = flow.project()
+    add(flow, project, "/data/upload/x/none.png")
+    flow.studio.state.files["x/none.png"] = b"no image"
+    flow.settle(project)
+    folder = flow.store(project).folder / "reading"
+    (folder / "left-out.json").write_bytes(damage)
+    (folder / "1718000000000.npz").write_bytes(damage)
+    flow.settle(project)
+    assert status(flow, project)["left_out"] == 1
+
+
+# ── For now, or for good ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        answer(b"", status="503 Unavailable"),
+        answer(b"", status="500 Error"),
+        answer(b"", "Retry-After: 1", status="429 Slow down"),
+        lambda connection, path: connection.close(),
+    ],
+    ids=["503", "500", "429", "cut off"],
+)
+def test_what_failed_for_a_while_joins_by_itself(
+    flow: Flow, host: Callable[[Manner], Host], trouble: Manner
+) -> None:
+    moody = Moody(trouble)
+    busy = host(moody)
+    project = flow.project()
+    [task] = add(flow, project, f"{busy.url}/x.png")
+    flow.run(project)
+    [left_out] = status(flow, project)["left_out_first"]
+    assert left_out["task"] == task["id"]
+    assert left_out["again_at"] is not None
+    moody.manner = answer(digits.png(1000))
+
+    def joined() -> bool:
+        flow.run(project)
+        return flow.snapshot(project).row(task["id"]) is not None
+
+    eventually(joined)
+    assert status(flow, project)["left_out"] == 0
+    flow.settle(project)
+    writes = flow.studio.writes.total()
+    flow.settle(project)
+    assert flow.studio.writes.total() == writes
+
+
+def test_label_studios_own_files_that_fail_for_a_while_stop_nothing(flow: Flow) -> None:
+    project = flow.project()
+    [task] = add(flow, project, "/data/upload/1/deleted.png")  # a record that is gone: 500
+    flow.run(project)
+    assert flow.queue(project)
+    [left_out] = status(flow, project)["left_out_first"]
+    assert left_out["again_at"] is not None
+    flow.studio.state.files["1/deleted.png"] = digits.png(1000)
+    eventually(lambda: flow.run(project) and flow.snapshot(project).row(task["id"]) is not None)
+
+
+def test_each_try_comes_later_than_the_one_before(flow: Flow, host: Callable[[Manner], Host]) -> None:
+    busy = host(answer(b"", status="500 Error"))
+    project = flow.project()
+    add(flow, project, f"{busy.url}/x.png")
+    times = []
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        if len(busy.requests) > len(times):
+            times.append(time.monotonic())
+        flow.run(project)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(times) == 4  # 0, 1, 3 and 7 s after the first
+    assert pauses == pytest.approx([1, 2, 4], abs=0.6)
+
+
+def test_what_is_not_there_is_tried_again_on_start_training_and_when_the_data_changes(
+    flow: Flow, host: Callable[[Manner], Host]
+) -> None:
+    moody = Moody(answer(b"", status="404 Not Found"))
+    gone = host(moody)
+    project = flow.project()
+    first, second = add(flow, project, f"{gone.url}/1.png", f"{gone.url}/2.png")
+    flow.settle(project)
+    assert [left_out["again_at"] for left_out in status(flow, project)["left_out_first"]] == [None, None]
+    moody.manner = answer(digits.png(1000))
+    for _ in range(3):
+        flow.run(project)
+    assert len(gone.requests) == 2
+    flow.studio.state.patch_task(first["id"], {"image": f"{gone.url}/3.png"})
+    flow.settle(project)
+    assert flow.snapshot(project).row(first["id"]) is not None
+    assert len(gone.requests) == 3
+    flow.store(project).raise_number("orders")
+    flow.settle(project)
+    assert flow.snapshot(project).row(second["id"]) is not None
+    assert status(flow, project)["left_out"] == 0
+
+
+def test_a_host_that_is_refused_is_named_with_the_setting_and_read_once_it_is_allowed(
+    make_flow: MakeFlow, host: Callable[[Manner], Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = host(answer(digits.png(1000)))
+    flow = make_flow(host="0.0.0.0")
+    project = flow.project()
+    [task] = add(flow, project, f"{inner.url}/x.png")
+    flow.settle(project)
+    assert len(flow.snapshot(project).task_ids) == 24  # Label Studio's own files are read
+    [left_out] = status(flow, project)["left_out_first"]
+    assert "127.0.0.1 is not among EXEMPLAR_ALLOWED_HOSTS" in left_out["why"]
+    assert f"task {task['id']} is left out: {inner.url}/x.png: 127.0.0.1 is not among EXEMPLAR" in caplog.text
+    answers = flow.predict(project, [{"data": {"image": f"{inner.url}/x.png"}}])
+    assert answers[0]["result"] == []
+    assert inner.requests == []
+    flow = make_flow(host="0.0.0.0", allowed_hosts=("public", "127.0.0.0/8"))
+    flow.settle(project)
+    assert flow.snapshot(project).row(task["id"]) is not None
+
+
+# ── Label Studio's key, through the whole product ────────────────────────────────────────────────────────
+
+
+def test_neither_a_refresh_nor_a_predict_sends_the_key_to_a_host_that_a_task_names(
+    make_flow: MakeFlow, host: Callable[[Manner], Host]
+) -> None:
+    foreign = host(answer(digits.png(1000)))
+    flow = make_flow()
+    project = flow.project()
+    there = f"127.0.0.1:{foreign.port}"
+    addresses = [f"http://{there}/x", f"//{there}/x", f"{flow.studio.url}@{there}/x", f"/data/http://{there}/x"]
+    addresses = [f"{address}/{digits.file_name(1000)}" for address in addresses]
+    add(flow, project, *addresses)
+    flow.settle(project)
+    flow.label_every_cluster(project)
+    flow.predict(project, [{"data": {"image": address}} for address in addresses])
+    assert len(foreign.requests) == 6
+    assert not any(flow.settings.label_studio_api_key in request for request in foreign.requests)
+
+
+def test_pictures_in_cloud_storage_are_read_where_label_studio_redirects_to(
+    make_flow: MakeFlow, host: Callable[[Manner], Host]
+) -> None:
+    cloud = host(answer(digits.png(1000)))
+    flow = make_flow(host="0.0.0.0")
+    project = flow.project()
+    flow.studio.state.clouds["czM6Ly9idWNrZXQveC5wbmc="] = f"{cloud.url}/bucket/x.png?signature=1"
+    [task] = add(flow, project, "/tasks/1/resolve/?fileuri=czM6Ly9idWNrZXQveC5wbmc=")
+    flow.settle(project)
+    assert flow.snapshot(project).row(task["id"]) is not None
+    assert len(cloud.requests) == 1
+    assert "authorization" not in cloud.requests[0].lower()
+
+
+# ── Other projects ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def working(flow: Flow) -> Iterator[None]:
+    """Run the worker, in a thread of this process."""
+    ended = threading.Event()
+    worker = Worker(flow.settings)
+    thread = threading.Thread(target=worker.run, args=(lambda: not ended.is_set(),))
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("n_slow", [4, 12])
+def test_dripping_projects_stop_no_other_one(
+    flow: Flow, host: Callable[[Manner], Host], n_slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exemplar.project.refresh.ROUND", 10.0)
+    monkeypatch.setitem(files.Files.read.__kwdefaults__, "seconds", 8.0)
+    slow = host(hostile.drip(0.1))
+    healthy = flow.project()
+    flow.settle(healthy)
+    dripping = [flow.project(n_tasks=0) for _ in range(n_slow)]
+    for project in dripping:
+        add(flow, project, *(f"{slow.url}/{n}.png" for n in range(5)))
+    with working(flow):
+        time.sleep(0.5)
+        for n in range(3):
+            flow.label(healthy, 1)
+            eventually(lambda n=n: flow.snapshot(healthy).facts.n_answered == n + 1, 3)  # type: ignore[misc]
+        newcomer = flow.project()
+        eventually(lambda: flow.store(newcomer).current_name() and flow.queue(newcomer), 5)
+
+
+# ── /predict ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def labelled(flow: Flow) -> Json:
+    project = flow.project()
+    flow.settle(project)
+    flow.label_every_cluster(project)
+    return project
+
+
+def test_predict_answers_in_time_and_empty_for_what_did_not_come(
+    flow: Flow, labelled: Json, host: Callable[[Manner], Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = host(hostile.drip(0.1))
+    good = {"data": flow.studio.state.tasks_of(labelled["id"])[0]["data"]}
+    bad = {"data": {"image": f"{slow.url}/x.png"}}
+    started = time.monotonic()
+    answers = flow.predict(labelled, [bad, good, bad, good])
+    assert time.monotonic() - started < serve.ANSWER_WITHIN + 1
+    assert [said(answer) is None for answer in answers] == [True, False, True, False]
+    assert "is answered empty" in caplog.text
+
+
+def test_predict_soon_answers_at_once_where_a_host_never_does(
+    flow: Flow, labelled: Json, host: Callable[[Manner], Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.Files.read, "__kwdefaults__", {"seconds": 0.5})
+    slow = host(hostile.hang)
+    tasks = [{"data": {"image": f"{slow.url}/{n}.png"}} for n in range(3)]
+    flow.predict(labelled, tasks)
+    started = time.monotonic()
+    flow.predict(labelled, tasks)
+    assert time.monotonic() - started < 0.5
+
+
+def test_whatever_predict_does_all_other_routes_answer_at_once(
+    flow: Flow, labelled: Json, host: Callable[[Manner], Host]
+) -> None:
+    slow = host(hostile.drip(0.1))
+    body = {
+        "tasks": [{"data": {"image": f"{slow.url}/x.png"}}],
+        "project": flow.key(labelled),
+        "label_config": labelled["label_config"],
+    }
+    backend = flow.studio.state.backends_of(labelled["id"])[0]
+    calls = {
+        "health": lambda: flow.call("GET", "/health"),
+        "setup": lambda: flow.call("POST", "/setup", flow.studio._setup_body(backend)),
+        "webhook": lambda: flow.call("POST", "/webhook", {"action": "ANNOTATION_CREATED", "project": {"id": 1}}),
+    }
+    for call in calls.values():
+        call()
+    with ThreadPoolExecutor(60) as callers:
+        started = time.monotonic()
+        answers = [callers.submit(flow.call, "POST", "/predict", body) for _ in range(60)]
+        time.sleep(0.3)
+        took: dict[str, list[float]] = {name: [] for name in calls}
+        while time.monotonic() - started < 1.5:
+            for name, call in calls.items():
+                took[name].append(call().elapsed.total_seconds())
+        assert not any(answer.done() for answer in answers[:16])
+        assert all(answer.result().status_code == 200 for answer in answers)
+        assert time.monotonic() - started < serve.ANSWER_WITHIN + 3
+    for name, seconds in took.items():
+        assert sorted(seconds)[len(seconds) // 2] < 0.05, (name, seconds)
+
+
+def test_nothing_of_a_file_is_logged_as_a_traceback(
+    flow: Flow, host: Callable[[Manner], Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "exemplar")
+    project = flow.project()
+    odd = [
+        host(hostile.redirect("http://[bad")),
+        host(answer(b"x", "Content-Encoding: gzip")),
+        host(lambda connection, path: connection.sendall(b"garbage\r\n\r\n")),
+        host(lambda connection, path: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n")),
+        host(lambda connection, path: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")),
+        host(lambda connection, path: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 10**6)),
+    ]
+    add(flow, project, *(f"{one.url}/x.png" for one in odd))
+    flow.run(project)
+    assert "Traceback" not in caplog.text
+    assert status(flow, project)["left_out"] == len(odd)
+    assert flow.queue(project)
