@@ -118,7 +118,7 @@ class Readers:
                 self._started[task.id] = (host, time.monotonic())
             file = self._project.files.read(address)
         with file:
-            return images.image_vector(file.read())
+            return images.image_vector(file)
 
     def _next(self) -> tuple[str, Task] | None:
         with self._changed:
