@@ -36,7 +36,9 @@ class Running:
         """Connect ours to a project, as a click does; return its store once the queue is ready."""
         body = {"project": project["id"], "url": self.url, "title": "Exemplar"}
         self.api.post("/api/ml", json=body).raise_for_status()
-        store = self.home.find(project_key(project))
+        while not (found := list(self.home.stores(project_key(project)))):  # Label Studio confirms it
+            time.sleep(0.02)
+        [store] = found
         while store.status().state != "ready" or store.status().doing:
             time.sleep(0.2)
         return store

@@ -10,6 +10,7 @@ Each kind maps to one HTTP status; each message has the name, the value and what
     ├── InputError               422  an array or a request that cannot be used
     │   └── LabelConfigError     422  nothing in the label config that we can classify
     ├── UnknownProjectError      404  no project of that name was ever set up here
+    │   └── UnconfirmedError     404  somebody introduced a project, and Label Studio does not confirm it
     ├── NothingLearnedError      409  a project that is known, and of which nothing is learned yet
     ├── ClosedError              410  a project that is gone from Label Studio, or has disconnected us
     ├── CredentialsError         424  Label Studio refuses our API key, or there is none
@@ -74,6 +75,17 @@ class ClosedError(ExemplarError):
     """A project that is gone from Label Studio or has disconnected us; left alone until it is connected again."""
 
     status = 410
+
+
+class UnconfirmedError(UnknownProjectError):
+    """A project that was introduced here, and whose Label Studio shows no connection to us."""
+
+    def __init__(self, key: str, url: str, why: str) -> None:
+        ExemplarError.__init__(
+            self,
+            f"Project {key!r} is not ours: Label Studio at {url} says that {why}. If it is, open Settings ▸ Model "
+            "there once more, or set EXEMPLAR_URL to the address that its model connection has",
+        )
 
 
 class CredentialsError(ExemplarError):

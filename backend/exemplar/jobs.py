@@ -10,14 +10,14 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from exemplar.context import open_project
-from exemplar.errors import ClosedError, CredentialsError, ExemplarError, LabelStudioDownError, LabelStudioError
-from exemplar.labelstudio.client import Client
+from exemplar.errors import ClosedError, ExemplarError, LabelStudioDownError, LabelStudioError
+from exemplar.project.introduction import confirm_again, introduction_of
 from exemplar.project.refresh import Outcome, refresh
-from exemplar.rows import Ledger, generation_number, why_not_found
+from exemplar.reception import Reception
+from exemplar.rows import Ledger, why_not_found
 from exemplar.settings import Settings
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
@@ -36,8 +36,6 @@ BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)
 TRY_AGAIN_AFTER = 2.0
 # What fails twenty times a second is said once in so many seconds.
 SAY_EVERY = 60.0
-# A project that nobody of ours knows is looked for at most so often.
-INTRODUCE_EVERY = 5.0
 
 
 @dataclass
@@ -69,14 +67,13 @@ class Worker:
     def __init__(self, settings: Settings, *, dry_run: bool = False) -> None:
         self._settings = settings
         self._dry_run = dry_run
-        self._home = Home(settings.model_dir)
+        self._home = Home(settings.model_dir, settings.label_studio_url)
         self._turns: dict[str, Turn] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._imports = ThreadPoolExecutor(2, thread_name_prefix="import")
         self._busy: set[str] = set()
-        self._introduced_at = -math.inf
         self._said: dict[str, float] = {}
-        self._strangers = self._home.strangers()
+        self._reception = Reception(settings, self._home)
 
     def run(self, goes_on: Callable[[], bool]) -> None:
         """Work until ``goes_on`` says no."""
@@ -90,6 +87,7 @@ class Worker:
                 except Exception as error:  # the loop goes on, whatever it meets
                     self._say("The projects in %s could not be looked at", self._settings.model_dir, error)
                 time.sleep(LOOK_EVERY)
+            self._reception.close()
 
     def _look(self, threads: ThreadPoolExecutor, reading: ThreadPoolExecutor) -> None:
         """Let each project that is due take its turn; what is wrong with one is no other's matter."""
@@ -101,7 +99,7 @@ class Worker:
                     (reading if at_length else threads).submit(self._take_turn, store, at_length)
             except Exception as error:
                 self._say("Project %s could not be looked at", store.folder.name, error)
-        self._introduce(threads)
+        self._reception.look()
 
     def _has_to_read(self, store: ProjectStore) -> bool:
         """Return whether a project may wait long for its tasks' hosts; no other project waits with it."""
@@ -149,6 +147,7 @@ class Worker:
             )
             turn.failures, turn.unread = 0, outcome.unread if outcome else turn.unread
             turn.again_at = _come_back_at(outcome)
+            self._ask_once_more(store)
         except Exception:  # the boundary of a job: run_once has reported it
             turn.not_before = time.monotonic() + BACKOFF[min(turn.failures, len(BACKOFF) - 1)]
             turn.failures += 1
@@ -160,17 +159,11 @@ class Worker:
         """Return what is known of a project's rows."""
         return self._ledgers.setdefault(str(store.folder), Ledger(self._imports))
 
-    def _introduce(self, threads: ThreadPoolExecutor) -> None:
-        """Ask Label Studio to introduce us to projects that a webhook named and nobody here knows."""
-        start = self._introduced_at == -math.inf
-        if time.monotonic() - self._introduced_at < INTRODUCE_EVERY:
-            return
-        strangers, lost = self._home.strangers(), any(self._home.damaged())
-        if not start and strangers == self._strangers and not lost:
-            return
-        self._strangers, self._introduced_at = strangers, time.monotonic()
-        if self._settings.label_studio_api_key:
-            threads.submit(introduce, self._settings, self._home)
+    def _ask_once_more(self, store: ProjectStore) -> None:
+        """Ask for a project whose connection is gone: it may have another address now."""
+        known = store.connection()
+        if known is not None and known.closed:
+            self._home.introductions.add(introduction_of(known))
 
 
 def run_once(
@@ -232,6 +225,7 @@ def _come_back_at(outcome: Outcome | None) -> float | None:
 
 
 def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run: bool, at_length: bool) -> Outcome:
+    confirm_again(settings, Home(settings.model_dir, settings.label_studio_url), store)
     project = open_project(store, settings, dry_run=dry_run)
     try:
         return refresh(project, ledger, at_length=at_length)
@@ -244,29 +238,6 @@ def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run
         raise
     finally:
         project.close()
-
-
-def introduce(settings: Settings, home: Home) -> None:
-    """Find the projects in Label Studio that show rows of ours, and let it call our /setup for those unknown.
-
-    So a deleted MODEL_DIR fills itself again: listing a project's model connections makes Label Studio
-    call /setup of each.
-    """
-    try:
-        client = Client(settings.label_studio_url, settings.label_studio_api_key)
-        try:
-            lost = {store.project_id for store in home.damaged()}
-            for facts in client.projects():
-                ours = generation_number(facts["model_version"]) is not None or facts["id"] in lost
-                if ours and not home.with_id(facts["id"]):
-                    with suppress(LabelStudioError):  # deleted meanwhile: that is one project's matter
-                        client.backends(facts["id"])
-        finally:
-            client.close()
-    except (LabelStudioError, CredentialsError) as error:
-        logger.warning("Projects in Label Studio could not be looked up: %s", error)
-    except Exception:  # the boundary of a job
-        logger.exception("Projects in Label Studio could not be looked up")
 
 
 def work(settings: Settings, *, dry_run: bool = False) -> None:

@@ -6,6 +6,7 @@ refreshes the project in label-studio-ml's job process.
 """
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,17 +18,19 @@ from label_studio_ml.model import LabelStudioMLBase
 from exemplar.context import open_project
 from exemplar.errors import InputError, UnknownProjectError
 from exemplar.jobs import run_once
-from exemplar.labelstudio.reading import integer, mapping, moment
+from exemplar.labelstudio.reading import integer, mapping
+from exemplar.project.introduction import confirm, project_key
 from exemplar.project.serve import Snapshots, predict
 from exemplar.settings import Settings, from_environment
 from exemplar.store.disk import Disk
 from exemplar.store.home import FULL_NAME, Home
+from exemplar.store.introductions import Introduction
 from exemplar.store.project_store import ProjectStore
-from exemplar.store.records import Connection
 
 logger = logging.getLogger(__name__)
 
 START_TRAINING = "START_TRAINING"
+_ID = re.compile(r"[0-9]{1,18}")
 Json = dict[str, Any]
 
 
@@ -48,7 +51,7 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         super().__init__(label_config=label_config, **kwargs)
         # A server that is not ours does not tell where it listens: its neighbours may reach it.
         self.settings = settings or replace(from_environment(), host="")
-        self.home = Home(self.settings.model_dir)
+        self.home = Home(self.settings.model_dir, self.settings.label_studio_url)
         self.disk = Disk(self.settings.model_dir)
         self._snapshots = Snapshots()
 
@@ -131,37 +134,30 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         return stores[0]
 
     def _introduced(self, data: Mapping[str, Any]) -> list[ProjectStore]:
-        """Return the stores of the event's project, which label-studio-ml's /setup does not introduce to us."""
+        """Return the stores of the event's project; label-studio-ml's /setup introduces none, so that this asks."""
         project = data.get("project")
         if not self.known(data) and isinstance(project, dict) and "created_at" in project:
-            self.home.register(
-                Connection(
-                    key=project_key(project),
-                    url=self.settings.label_studio_url or self.hostname,
-                    access_token=self.access_token,
-                )
+            said = Introduction(
+                key=project_key(project),
+                url=self.settings.label_studio_url or self.hostname,
+                hostname=self.hostname,
+                access_token="" if self.settings.label_studio_api_key else self.access_token,
             )
+            confirm(self.settings, self.home, said)
         return self.known(data)
-
-
-def project_key(project: Mapping[str, Any]) -> str:
-    """Return Label Studio's full name of a project, ``<id>.<created>``, from the project as its API shows it."""
-    id_, created = integer(project.get("id")), moment(project.get("created_at"))
-    if id_ is None or created is None:
-        raise InputError(f"project={project!r:.100}: expected a project of Label Studio with id and created_at")
-    return f"{id_}.{int(created.timestamp())}"
 
 
 def _named(data: Mapping[str, Any]) -> str:
     """Return which full names an event speaks of, as a pattern; any, if it has neither payload nor address."""
     project = data.get("project")
-    if isinstance(project, dict):
-        project = project.get("id")
     if project is None:
         return "*"
+    if isinstance(project, dict):
+        project = project.get("id")
+    if isinstance(project, int) and not isinstance(project, bool):
+        project = str(project) if 0 <= project < 10**18 else None
     if isinstance(project, str) and FULL_NAME.fullmatch(project):
         return project
-    id_ = integer(project)
-    if id_ is None:
-        raise InputError(f"project={project!r:.100}: expected a project of Label Studio with its id")
-    return f"{id_}.*"
+    if isinstance(project, str) and _ID.fullmatch(project):
+        return f"{int(project)}.*"
+    raise InputError(f"project={str(data['project'])[:100]!r}: expected a project of Label Studio with its id")

@@ -29,6 +29,7 @@ PROPAGATIONS = (
     "self-training-logistic",
 )
 QUEUES = ("herding", "representatives", "max-herding", "typiclust", "random")
+STATUS = ("local", "everyone")
 CLASSIFIERS = ("neighbors", "logistic", "self-training")
 
 
@@ -163,6 +164,10 @@ def _host_rule(name: str, rule: str) -> str:
     return plain
 
 
+def _addresses(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(address(name, part.strip()) for part in str(value).split(",") if part.strip())
+
+
 def _secret(name: str, value: Any) -> Secret:
     return Secret(value)
 
@@ -220,6 +225,19 @@ class Settings:
         "Hosts that the files of tasks may lie on, besides Label Studio: names, `*.suffix`, addresses, networks, "
         "`public` (the internet), `*` (all but link-local), with commas between them. Empty: `*` while we listen "
         "on loopback, else `public`.",
+    )
+    own_urls: tuple[str, ...] = _setting(
+        "EXEMPLAR_URL",
+        (),
+        _addresses,
+        "Addresses at which this backend is reached, with commas between them. Needed where its name is a public "
+        "one (https://models.example.com). Empty: IP addresses, and names of this machine or a local network.",
+    )
+    status: str = _setting(
+        "EXEMPLAR_STATUS",
+        "local",
+        _one_of(STATUS),
+        "Who sees more than /health without Basic auth: `local` (this machine and Label Studio's) or `everyone`.",
     )
     log_level: str = _setting("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR.")
     manage: bool = _setting(

@@ -15,12 +15,11 @@ from exemplar import pacing
 from exemplar.demo import digits
 from exemplar.jobs import run_once
 from exemplar.labelstudio.client import Client
-from exemplar.model import project_key
+from exemplar.project.introduction import confirm, project_key
 from exemplar.project.refresh import Outcome
 from exemplar.rows import is_asked
-from exemplar.server import setup
 from exemplar.server.app import create_app
-from exemplar.server.reason import ReasonProtocol
+from exemplar.server.connection import GuardedProtocol
 from exemplar.settings import Secret, Settings
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
@@ -55,7 +54,15 @@ class Flow:
         return project
 
     def connect(self, project: Json, **options: Any) -> Json:
-        return self.studio.connect(project, self.url, **{"extra_params": self.extra_params, **options})
+        backend = self.studio.connect(project, self.url, **{"extra_params": self.extra_params, **options})
+        self.receive()
+        return backend
+
+    def receive(self) -> None:
+        """Let Label Studio confirm those who wait, as the worker does."""
+        home = Home(self.settings.model_dir, self.settings.label_studio_url)
+        for said in set(home.introductions.waiting()):
+            confirm(self.settings, home, said)
 
     def upload(self, project: Json, indices: range) -> list[Json]:
         """Upload digits as image files."""
@@ -83,6 +90,7 @@ class Flow:
 
     def run(self, project: Json, **options: Any) -> Outcome:
         """Refresh once, as the worker does when a project is due."""
+        self.receive()
         outcome = run_once(self.store(project), self.settings, **options)
         assert outcome is not None
         return outcome
@@ -186,7 +194,7 @@ def studio_server() -> Iterator[tuple[Switch, str]]:
 @pytest.fixture(scope="session")
 def exemplar_server() -> Iterator[tuple[Switch, str]]:
     switch = Switch()
-    with serving(switch, http=ReasonProtocol) as url:
+    with serving(switch, http=GuardedProtocol) as url:
         yield switch, url
 
 
@@ -203,7 +211,6 @@ def make_flow(
     """Serve an Exemplar with the given settings beside the fake; made again, it is the same after a restart."""
     # A Label Studio that is down is given up after a moment instead of ten seconds.
     monkeypatch.setitem(Client.__init__.__kwdefaults__, "patience", 0.1)
-    monkeypatch.setattr(setup, "_tried_at", {})
     # Nobody else waits for this Label Studio: no pauses for annotators' sake.
     monkeypatch.setattr(pacing, "_wait", lambda over, interrupted: None)
     # No https here: reading all certificates for each client took a third of the tests' time.

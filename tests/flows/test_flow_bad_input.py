@@ -8,6 +8,7 @@ import pytest
 
 from exemplar.errors import LabelStudioDownError, LabelStudioError
 from exemplar.labelstudio.client import Client
+from exemplar.server import setup
 from flows.conftest import N_TASKS, Flow, said
 from flows.fake_label_studio import ApiError, Faults
 from flows.fake_state import Json
@@ -46,7 +47,7 @@ def test_a_body_that_cannot_be_used_is_answered_422_with_a_sentence(flow: Flow, 
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "code"), [("GET", "/nothing", 404), ("GET", "/setup", 405), ("POST", "/predict", 400)]
+    ("method", "path", "code"), [("GET", "/nothing", 404), ("GET", "/setup", 405), ("POST", "/predict", 422)]
 )
 def test_refusals_of_the_framework_are_sentences_too(flow: Flow, method: str, path: str, code: int) -> None:
     deep = b'{"a":' * 2000
@@ -302,12 +303,10 @@ def test_another_server_at_the_address_is_explained(flow: Flow) -> None:
 def test_while_label_studio_is_slow_predict_and_setup_answer_in_time(
     flow: Flow, labelled: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exemplar.server import setup
-
+    monkeypatch.setattr(setup, "TRY_EVERY", 0.0)
     tasks = flow.studio.state.tasks_of(labelled["id"])
     flow.studio.faults = Faults(delay=10)
     assert len(flow.predict(labelled, tasks)) == N_TASKS
-    monkeypatch.setattr(setup, "_tried_at", {})
     backend = flow.studio.state.backends_of(labelled["id"])[0]
     answer = flow.call("POST", "/setup", flow.studio._setup_body(backend))
     assert answer.status_code == 200

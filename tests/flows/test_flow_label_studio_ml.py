@@ -30,7 +30,9 @@ def url(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("EXEMPLAR_URL", address)  # its /setup cannot give our proof
+    yield address
     server.shutdown()
     thread.join(10)
     server.server_close()

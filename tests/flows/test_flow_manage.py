@@ -12,7 +12,8 @@ import pytest
 
 from exemplar.commands.disconnect import disconnect_project
 from exemplar.errors import UnknownProjectError
-from exemplar.jobs import Worker, introduce, run_once
+from exemplar.jobs import Worker, run_once
+from exemplar.project.introduction import find_forgotten
 from exemplar.rows import SECRET_HEADER
 from exemplar.settings import Secret
 from exemplar.store.home import Home
@@ -57,7 +58,7 @@ def test_a_deleted_model_dir_is_rebuilt_and_the_rows_are_taken_up(flow: Flow) ->
     flow.settle(project)
     contents, before = flow.contents(project), flow.studio.writes
     flow.forget()
-    introduce(flow.settings, Home(flow.settings.model_dir))
+    find_forgotten(flow.settings, Home(flow.settings.model_dir))
     flow.settle(project)
     assert flow.contents(project) == contents
     assert flow.studio.writes == before

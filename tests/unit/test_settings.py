@@ -112,7 +112,7 @@ def test_settings_are_frozen() -> None:
         ("EXEMPLAR_MODEL_DIR", "MODEL_DIR"),
         ("EXEMPLAR_PORT", "PORT"),
         ("EXEMPLAR_LOGLEVEL", "LOG_LEVEL"),
-        ("EXEMPLAR_URL", "LABEL_STUDIO_URL"),
+        ("EXEMPLAR_STUDIO_URL", "LABEL_STUDIO_URL"),
         ("EXEMPLAR_API_KEY", "LABEL_STUDIO_API_KEY"),
         ("BASIC_AUTH_PASSWORD", "BASIC_AUTH_PASS"),
         ("BASIC_AUTH_USERNAME", "BASIC_AUTH_USER"),

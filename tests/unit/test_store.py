@@ -387,15 +387,30 @@ def test_projects_do_not_lock_each_other(store: ProjectStore) -> None:
 
 
 def registered(home: Home, url: str, key: str, at: int) -> ProjectStore:
-    """Introduce a project at a certain second."""
-    store = home.register(Connection(key=key, url=url))
-    os.utime(store.folder / "introduced", (at, at))
-    return store
+    """Confirm a project at a certain second."""
+    return home.register(Connection(key=key, url=url, since=at))
 
 
 @pytest.mark.parametrize(
     "key",
-    ["../1.2", "1.2/..", "..", ".", "", "1", "1.", "a.b", "1.2.3", "/1.2", "1.2\n", "1.2\x00", " 1.2", "-1.2"],
+    [
+        "1" * 300 + ".2",
+        "1.²",
+        "../1.2",
+        "1.2/..",
+        "..",
+        ".",
+        "",
+        "1",
+        "1.",
+        "a.b",
+        "1.2.3",
+        "/1.2",
+        "1.2\n",
+        "1.2\x00",
+        " 1.2",
+        "-1.2",
+    ],
 )
 def test_a_key_that_is_no_full_name_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(UnknownProjectError):
@@ -411,21 +426,21 @@ def test_whatever_the_address_a_project_has_its_folder_two_below(tmp_path: Path,
     assert folder.parent.parent == (tmp_path / "models").resolve()
 
 
-def test_of_two_hosts_the_one_introduced_last_is_found(tmp_path: Path) -> None:
+def test_of_two_hosts_the_one_known_longest_is_found(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    registered(home, "http://one", "1.2", at=100)
     registered(home, "http://two", "1.2", at=200)
-    assert home.find("1.2").connection().url == "http://two"
-    registered(home, "http://one", "1.2", at=300)
+    registered(home, "http://one", "1.2", at=100)
+    registered(home, "http://three", "1.2", at=300)
     assert home.find("1.2").connection().url == "http://one"
 
 
-def test_what_we_note_in_a_connection_is_no_introduction(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    old = registered(home, "http://one", "1.2", at=100)
+def test_where_an_address_is_set_projects_of_other_hosts_do_not_count(tmp_path: Path) -> None:
+    registered(Home(tmp_path), "http://one", "1.2", at=100)
+    home = Home(tmp_path, "http://two")
     registered(home, "http://two", "1.2", at=200)
-    old.update_connection(webhook_secret="made by a refresh")
     assert home.find("1.2").connection().url == "http://two"
+    assert [store.connection().url for store in home.stores()] == ["http://two"]
+    assert home.find("1.2").folder == home.store("http://two", "1.2").folder
 
 
 def test_a_project_that_disconnected_is_not_found(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def disconnect_project(settings: Settings, project_id: int) -> Disconnected | No
     UnknownProjectError
         If nothing of ours is in the project.
     """
-    home = Home(settings.model_dir)
+    home = Home(settings.model_dir, settings.label_studio_url)
     stores = list(home.introduced(f"{project_id}.*"))
     connection = known_project(settings, project_id).connection() if stores else None
     taken = _take_back(settings, project_id, connection)

@@ -17,7 +17,7 @@ def known_project(settings: Settings, project_id: int) -> ProjectStore:
     OSError
         If MODEL_DIR cannot be read.
     """
-    home = Home(settings.model_dir)
+    home = Home(settings.model_dir, settings.label_studio_url)
     stores = list(home.introduced(f"{project_id}.*"))
     if stores:
         return max(stores, key=lambda store: store.raised_at("introduced"))

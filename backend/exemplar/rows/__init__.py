@@ -4,7 +4,7 @@
 besides rows; ``reconcile`` brings all of it in line with a snapshot.
 """
 
-from exemplar.rows.generation import RETIRED, generation_name, generation_number
+from exemplar.rows.generation import RETIRED, generation_name, generation_number, proof_name
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.manage import SECRET_HEADER, Disconnected, disconnect, is_managed
 from exemplar.rows.plan import NOTHING, TOLERANCE, Row
@@ -30,6 +30,7 @@ __all__ = [
     "highest_generation",
     "is_asked",
     "is_managed",
+    "proof_name",
     "queue_scores",
     "reconcile",
     "why_not_found",

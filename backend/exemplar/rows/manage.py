@@ -4,7 +4,6 @@ import logging
 import secrets
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
@@ -92,15 +91,9 @@ def _secret(project: Project) -> str:
 
 
 def our_backend(project: Project) -> dict[str, Any] | None:
-    """Return the project's model connection that leads to us, or None if it has none."""
-    backends = project.client.backends(project.id)
-    seen_as = project.connection.seen_as
-    by_host = [backend for backend in backends if urlsplit(backend["url"]).netloc == seen_as]
-    # Behind a proxy the host is another one; what was answered to /setup then tells.
-    by_answer = [b for b in backends if generation_number(b.get("model_version")) is not None]
-    # Under label-studio-ml's own server neither is ours.
-    sole = backends if len(backends) == 1 and not seen_as else []
-    return next(iter(by_host + by_answer + sole), None)
+    """Return the model connection that Label Studio confirmed to lead to us, or None if it is gone."""
+    url = project.connection.backend_url
+    return next((backend for backend in project.client.backends(project.id) if backend["url"] == url), None)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from exemplar import __version__
 from exemplar.errors import ExemplarError
 from exemplar.model import ExemplarModel
 from exemplar.server import protocol, status
+from exemplar.server.answers import refusal
+from exemplar.server.door import Door
 from exemplar.server.metrics import ProjectMetrics
-from exemplar.server.reason import reason_header
+from exemplar.server.setup import Setup
 from exemplar.server.webhook import WebhookFirst
 from exemplar.settings import Settings
 
@@ -34,40 +36,38 @@ def create_app(settings: Settings) -> FastAPI:
     registry.register(ProjectMetrics(model.home))
     app.state.settings, app.state.model, app.state.home, app.state.registry = settings, model, model.home, registry
     app.state.predicting = CapacityLimiter(protocol.PREDICTING)
+    app.state.setup = Setup(model.home, settings)
     app.include_router(status.router)
     app.include_router(protocol.router)
     _add_error_answers(app)
     app.add_middleware(WebhookFirst, model=model)
+    app.add_middleware(Door, settings=settings, home=model.home)
     return app
 
 
 def _add_error_answers(app: FastAPI) -> None:
-    def answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        headers = {**(headers or {}), "X-Exemplar-Reason": reason_header(sentence)}
-        return JSONResponse({"error": sentence}, status, headers)
-
     @app.exception_handler(ExemplarError)
     def on_error(request: Request, error: ExemplarError) -> JSONResponse:
         logger.warning("%s %s: %s", request.method, request.url.path, error)
-        return answer(error.status, str(error))
+        return refusal(error.status, str(error))
 
     @app.exception_handler(OSError)
     def on_full_disk(request: Request, error: OSError) -> JSONResponse:
         logger.error("%s %s: %s", request.method, request.url.path, error)
-        return answer(503, f"The disk of the backend (MODEL_DIR): {error.strerror or error}")
+        return refusal(503, f"The disk of the backend (MODEL_DIR): {error.strerror or error}")
 
     @app.exception_handler(StarletteHTTPException)
     def on_refusal(request: Request, error: StarletteHTTPException) -> JSONResponse:
         logger.warning("%s %s: %s", request.method, request.url.path, error.detail)
-        return answer(error.status_code, error.detail, dict(error.headers or {}))
+        return refusal(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def on_wrong_request(request: Request, error: RequestValidationError) -> JSONResponse:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         logger.warning("%s %s: %s", request.method, request.url.path, wrong)
-        return answer(422, wrong)
+        return refusal(422, wrong)
 
     @app.exception_handler(Exception)
     def on_defect(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(500, f"Exemplar failed on {request.url.path}; its log tells why")
+        return refusal(500, f"Exemplar failed on {request.url.path}; its log tells why")

@@ -4,6 +4,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FULL_NAME = r"^[0-9]{1,18}\.[0-9]{1,18}$"
+ID_OR_FULL_NAME = r"^[0-9]{1,18}(\.[0-9]{1,18})?$"
+# Of a webhook's address; empty, it names no project.
+NAMED = r"^([0-9]{1,18}(\.[0-9]{1,18})?)?$"
+
 
 class Message(BaseModel):
     """A message in which fields that other versions of Label Studio add are no error."""
@@ -14,7 +19,7 @@ class Message(BaseModel):
 class SetupRequest(Message):
     """What Label Studio sends when a model is connected, and when it wants to know whether we are there."""
 
-    project: str = Field(examples=["1.1795417266"], description="`<id>.<created>`")
+    project: str = Field(examples=["1.1795417266"], description="`<id>.<created>`", pattern=FULL_NAME)
     label_config: str = Field(alias="schema", description="the label config, as XML")
     hostname: str = ""
     access_token: str = ""
@@ -50,12 +55,21 @@ class PredictResponse(Message):
     results: list[Prediction]
 
 
-class WebhookRequest(Message):
+class EventProject(BaseModel):
+    """The project that a webhook speaks of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int = Field(ge=0, lt=10**18)
+
+
+class WebhookRequest(BaseModel):
     """Something changed in Label Studio; only what and where is read."""
 
     model_config = ConfigDict(extra="allow")
 
     action: str = Field(examples=["ANNOTATION_CREATED"])
+    project: EventProject | None = None
 
 
 class WebhookResponse(Message):
@@ -81,7 +95,7 @@ class ValidateResponse(Message):
 class TrainRequest(Message):
     """Which project to learn anew."""
 
-    project: str
+    project: str = Field(pattern=ID_OR_FULL_NAME)
 
 
 class DeleteRequest(Message):
@@ -93,7 +107,7 @@ class DeleteRequest(Message):
 class JobRequest(Message):
     """Which job to tell of."""
 
-    job: str = Field(examples=["1.1795417266:3"])
+    job: str = Field(examples=["1.1795417266:3"], description="as Start Training answered", pattern=":[0-9]{1,18}$")
 
 
 class JobResponse(Message):
@@ -150,6 +164,15 @@ class ProjectStatus(Message):
     honesty: dict[str, Any] | None = Field(description="how right we are, as far as that is known")
 
 
+class RefusedProject(Message):
+    """A project that somebody introduced, and that Label Studio did not confirm."""
+
+    project: str
+    label_studio: str
+    why: str
+    at: float = Field(description="seconds since the epoch")
+
+
 class StatusResponse(Message):
     """All projects, as ``GET /`` shows them."""
 
@@ -158,3 +181,41 @@ class StatusResponse(Message):
     version: str
     problem: str | None = Field(None, description="what is wrong with MODEL_DIR")
     projects: dict[str, ProjectStatus]
+    refused: list[RefusedProject] = Field(description="introduced in the last minutes, and not confirmed")
+
+
+class Refusal(Message):
+    """What every refusal says, in one sentence."""
+
+    error: str
+
+
+class HealthResponse(Message):
+    """That we are up."""
+
+    status: str = "UP"
+    model_class: str = "ExemplarModel"
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of a route, those of every route (see ``door``) among them."""
+    return {status: {"model": Refusal, "description": WHY[status]} for status in sorted({*EVERYWHERE, *statuses})}
+
+
+WHY = {
+    400: "no HTTP, or a body that ended before its end",
+    401: "the password is missing or wrong",
+    403: "a page of another site asks, or a stranger where only this machine may see",
+    404: "no such project is known here",
+    408: "the request did not come to its end in time",
+    413: "more than the route takes",
+    415: "the body is no JSON, or compressed",
+    421: "the Host is not a name of this backend",
+    422: "what is asked cannot be used; the sentence says why",
+    424: "Label Studio refuses our API key, or there is none",
+    429: "too many wrong passwords from this address",
+    431: "the head is longer than 64 KiB",
+    500: "a defect; the log tells more",
+    503: "too much at once, or MODEL_DIR cannot be written",
+}
+EVERYWHERE = (400, 401, 403, 408, 413, 415, 421, 429, 431, 500, 503)

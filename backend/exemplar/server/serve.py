@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from exemplar.hosts.allowed import is_loopback
 from exemplar.server.preflight import check_address, check_folder
 from exemplar.server.supervisor import Child, supervise
 from exemplar.settings import Settings
@@ -49,6 +50,13 @@ def _serve(settings: Settings, *, dry_run: bool) -> int:
     key = "with LABEL_STUDIO_API_KEY" if settings.label_studio_api_key else "with the token of /setup"
     source = settings.label_studio_url or "the address that /setup names"
     logger.info("Exemplar for %s, %s; models in %s", source, key, settings.model_dir)
+    if not settings.basic_auth_pass and not is_loopback(settings.host):
+        logger.warning(
+            "Without BASIC_AUTH_USER and BASIC_AUTH_PASS, whoever reaches %s, port %d, can ask for predictions and "
+            "order trainings: set both, and give them to Label Studio",
+            settings.host,
+            settings.port,
+        )
     with _listener(settings.host, settings.port) as listener:
         logger.info("Listening on %s, port %d", settings.host, settings.port)
         web = Child("web", serve_web, (settings, listener), graceful=True)
@@ -71,12 +79,14 @@ def serve_web(settings: Settings, listener: socket.socket) -> None:
     import uvicorn
 
     from exemplar.server.app import create_app
-    from exemplar.server.reason import ReasonProtocol
+    from exemplar.server.connection import GuardedProtocol
 
     configure_logging(settings.log_level)
     config = uvicorn.Config(
         create_app(settings),
-        http=ReasonProtocol,
+        http=GuardedProtocol,
+        ws="none",
+        proxy_headers=False,  # who may say for whom he speaks is not known
         loop="uvloop",  # answers a webhook, inside an annotator's Submit, in two thirds of asyncio's time
         log_config=None,
         access_log=settings.log_level == "DEBUG",

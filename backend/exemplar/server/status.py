@@ -3,17 +3,18 @@
 import heapq
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from exemplar import __version__
 from exemplar.rows import generation_name
 from exemplar.server import messages
-from exemplar.server.auth import guard
 from exemplar.server.protocol import Model
 from exemplar.server.setup import served_version
 from exemplar.store.project_store import ProjectStore
@@ -22,48 +23,82 @@ from exemplar.store.reading import Notes
 # So many of the tasks that are left out are shown.
 N_LEFT_OUT = 10
 
+SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
+
 router = APIRouter()
-GUARDED = [Depends(guard)]
 
 
-@router.get("/health")
-def health() -> dict[str, str]:
+@router.get("/health", responses=messages.refusals())
+async def health() -> messages.HealthResponse:
     """Tell that we are up; never guarded."""
-    return {"status": "UP", "model_class": "ExemplarModel"}
+    return messages.HealthResponse()
 
 
-@router.get("/", dependencies=GUARDED)
+@router.get("/", responses=messages.refusals())
 def status(model: Model) -> messages.StatusResponse:
     """Show every project: what is known, what is being done, what went wrong."""
     trouble = model.disk.trouble()
     projects = {store.folder.name: project_status(store, trouble) for store in model.home.introduced()}
-    return messages.StatusResponse(version=__version__, problem=trouble, projects=projects)
+    refused = [
+        messages.RefusedProject(project=one.key, label_studio=one.url, why=one.why, at=one.at)
+        for one in model.home.introductions.refused()
+    ]
+    return messages.StatusResponse(version=__version__, problem=trouble, projects=projects, refused=refused)
 
 
-@router.get("/metrics", dependencies=GUARDED, response_class=Response)
+@router.get("/metrics", response_model=None, responses=messages.refusals() | {200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
     """Show the same for Prometheus."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/versions", dependencies=GUARDED)
+@router.get("/versions", responses=messages.refusals(404))
 def versions(model: Model, project: str | None = None) -> messages.VersionsResponse:
     """List the generations that are served; Label Studio 1.23.2 asks without naming the project."""
     stores = [model.home.find(project)] if project else model.home.stores()
     return messages.VersionsResponse(versions=sorted({served_version(store) for store in stores}))
 
 
-@router.get("/openapi.json", dependencies=GUARDED, include_in_schema=False)
+@router.get("/openapi.json", include_in_schema=False)
 def openapi(request: Request) -> dict[str, Any]:
     """Describe the API; FastAPI's own route cannot ask for a password."""
     schema: dict[str, Any] = request.app.openapi()
-    return schema
+    if not request.app.state.settings.basic_auth_pass:
+        return schema
+    schemes = {"securitySchemes": {"basic": {"type": "http", "scheme": "basic"}}}
+    health = {"get": schema["paths"]["/health"]["get"] | {"security": []}}
+    return schema | {
+        "security": [{"basic": []}],
+        "components": schema["components"] | schemes,
+        "paths": schema["paths"] | {"/health": health},
+    }
 
 
-@router.get("/docs", dependencies=GUARDED, include_in_schema=False)
+@router.get("/docs", include_in_schema=False)
 def docs() -> HTMLResponse:
-    """Show that description as a page."""
-    return get_swagger_ui_html(openapi_url="openapi.json", title="Exemplar")
+    """Show that description as a page, which asks nobody else for its parts."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="Exemplar",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="favicon.ico",
+    )
+
+
+@router.get("/docs/{part}", include_in_schema=False)
+def docs_part(part: str) -> FileResponse:
+    """Give a part of that page: Swagger UI, as flask-swagger-ui packs it; nothing of Flask is loaded for it."""
+    package = find_spec("flask_swagger_ui")
+    if part not in SWAGGER_UI or package is None or package.origin is None:
+        raise HTTPException(404, "Not Found")
+    return FileResponse(Path(package.origin).parent / "dist" / part)
+
+
+@router.get("/favicon.ico", include_in_schema=False)
+def favicon() -> Response:
+    """Have no icon; browsers ask unasked."""
+    return Response(status_code=204)
 
 
 def _left_out(in_snapshot: dict[int, str], notes: Notes) -> list[messages.LeftOutTask]:

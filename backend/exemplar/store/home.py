@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from operator import attrgetter
@@ -12,11 +11,12 @@ from urllib.parse import quote
 
 from exemplar.errors import UnknownProjectError
 from exemplar.store import files
+from exemplar.store.introductions import Introductions
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
 
 # Label Studio's full name of a project, `<id>.<created>`.
-FULL_NAME = re.compile(r"\d+\.\d+")
+FULL_NAME = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 
 # An empty file for each project that was disconnected; no host is called so, which has a dot or a port.
 DISCONNECTED = ".disconnected"
@@ -29,27 +29,27 @@ class Home:
     ----------
     folder : Path
         It may vanish at any moment: everything in it is made again from Label Studio.
+    url : str
+        The one Label Studio whose projects count (LABEL_STUDIO_URL); empty: any that introduced itself. Those of
+        another one would be asked with a key that is not theirs to see.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
+        self._url = url
+        self.introductions = Introductions(folder)
 
     def store(self, url: str, key: str) -> ProjectStore:
         """Return where the project of a Label Studio is kept, there or not; its full name becomes a path."""
         if not FULL_NAME.fullmatch(key):  # it becomes a path
             raise UnknownProjectError(key)
-        host = quote(url.partition("://")[2] or url, safe="")
-        if not host.strip("."):  # `.` and `..` are folders already
-            host = host.replace(".", "%2E")
-        return ProjectStore(self.folder / host / key)
+        return ProjectStore(self.folder / _host_folder(url) / key)
 
     def register(self, connection: Connection) -> ProjectStore:
-        """Note how to reach a project that Label Studio has just introduced."""
+        """Note how to reach a project that Label Studio has confirmed."""
         store = self.store(connection.url, connection.key)
         if connection != store.connection():
             store.save_connection(connection)
-        with suppress(OSError):  # a full disk: it only tells which of two of one name came last
-            store.touch("introduced")
         return store
 
     def strangers(self) -> int:
@@ -70,7 +70,10 @@ class Home:
 
     def introduced(self, key: str = "*") -> Iterator[ProjectStore]:
         """Yield the stores of the projects that ever were connected, with no look into a file: a Submit waits."""
+        only = _host_folder(self._url) if self._url else ""
         for host in _entries(self.folder):
+            if only and host.name != only:
+                continue
             for folder in _folders(host, key):
                 if _is_known(folder):
                     yield ProjectStore(folder)
@@ -80,7 +83,9 @@ class Home:
         return (store for store in self.introduced() if store.connection() is None)
 
     def find(self, key: str) -> ProjectStore:
-        """Return the project of that full name; the one introduced last, should two hosts have it.
+        """Return the project of that full name; the one known longest, should two hosts have it.
+
+        A later one may be a stranger's, who gave his project the name of a real one.
 
         Raises
         ------
@@ -93,7 +98,7 @@ class Home:
         if not found:
             closed = [why for store in self.introduced(key) if (why := store.status().problem)]
             raise UnknownProjectError(key, *closed[:1])
-        return max(found, key=lambda store: store.raised_at("introduced"))
+        return min(found, key=_known_since)
 
     def note_disconnected(self, project_id: int) -> None:
         """Remember that a project was disconnected, though nothing else is kept of it."""
@@ -112,6 +117,16 @@ class Home:
     def with_id(self, project_id: int) -> list[ProjectStore]:
         """Return the projects of that id; a webhook tells no more."""
         return list(self.stores(f"{project_id}.*"))
+
+
+def _known_since(store: ProjectStore) -> float:
+    connection = store.connection()
+    return connection.since if connection else float("inf")
+
+
+def _host_folder(url: str) -> str:
+    host = quote(url.partition("://")[2] or url, safe="")
+    return host if host.strip(".") else host.replace(".", "%2E")  # `.` and `..` are folders already
 
 
 def _folders(host: os.DirEntry[str], key: str) -> list[Path]:

@@ -4,7 +4,7 @@
 
     connection.json      how Label Studio and we reach each other; readable by the owner alone; with a copy
     webhooks, orders     one byte for each webhook and each Start Training: their sizes are the dirty numbers
-    introduced           its time tells when Label Studio last introduced the project
+    asking               there while Label Studio is asked which of its model connections leads to us
     annotated            when each annotation came in, 8 bytes each
     lock                 held while a refresh runs; the system frees it when the process dies
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed

@@ -8,18 +8,19 @@ from typing import Any
 class Connection:
     """How Label Studio and we reach each other for one project.
 
-    ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``seen_as`` the host and port
-    under which Label Studio reaches us, ``known_as`` the address that it gives as its own; ``before`` the
-    project's settings as they were before we changed them; ``managed`` is set once we have;
-    ``organization`` is the one that it belongs to, for Label Studio shows it to nobody else; ``closed`` is set when
-    the project is gone or has disconnected us.
+    ``key`` is Label Studio's full name of the project, ``<id>.<created>``; ``known_as`` the address that it knows
+    itself by; ``backend_url`` that of its model connection which leads to us, empty until Label Studio has
+    confirmed it; ``since`` the time when it first did. ``before`` are the project's settings as they were before we
+    changed them; ``managed`` is set once we have; ``organization`` is the one that it belongs to, for Label Studio
+    shows it to nobody else; ``closed`` is set when the project is gone or has disconnected us.
     """
 
     key: str
     url: str
     access_token: str = ""
-    seen_as: str = ""
     known_as: str = ""
+    backend_url: str = ""
+    since: float = 0.0
     extra_params: dict[str, Any] = field(default_factory=dict)
     webhook_secret: str = ""
     before: dict[str, Any] | None = None
