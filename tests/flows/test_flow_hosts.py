@@ -1,5 +1,6 @@
 """Hosts that hang, drip, fail and come back: what annotators and other projects notice of them."""
 
+import base64
 import itertools
 import logging
 import threading
@@ -342,6 +343,26 @@ def test_pictures_in_cloud_storage_are_read_where_label_studio_redirects_to(
     assert flow.snapshot(project).row(task["id"]) is not None
     assert len(cloud.requests) == 1
     assert "authorization" not in cloud.requests[0].lower()
+
+
+@pytest.mark.parametrize("own_address", ["", "http://localhost:8080"])
+def test_predict_knows_a_picture_in_cloud_storage_by_the_address_that_the_task_has(
+    flow: Flow, host: Callable[[Manner], Host], own_address: str
+) -> None:
+    cloud = host(answer(digits.png(1000)))
+    project = flow.project()
+    uri = f"s3://bucket/{digits.file_name(1000)}"
+    fileuri = base64.urlsafe_b64encode(uri.encode()).decode()
+    flow.studio.state.clouds[fileuri] = f"{cloud.url}/x.png"
+    n = len(flow.studio.state.tasks) + 1
+    [task] = add(flow, project, f"{own_address}/tasks/{n}/resolve/?fileuri={fileuri}")
+    assert task["id"] == n
+    flow.settle(project)
+    flow.label_every_cluster(project)
+    assert len(cloud.requests) == 1
+    [answered] = flow.predict(project, [{"id": n, "data": {"image": uri}}])
+    assert said(answered) is not None
+    assert len(cloud.requests) == 1  # it is the pool's: nothing is read for it
 
 
 # ── Other projects ───────────────────────────────────────────────────────────────────────────────────────

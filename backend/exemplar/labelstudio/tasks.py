@@ -1,6 +1,8 @@
 """Tasks and annotations as Label Studio's API gives them, reduced to what learning needs."""
 
+import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,8 @@ from exemplar.labelstudio.reading import by_id, integer, kind, listing, mapping,
 
 NO_ID = "has no id"
 ODD_SKIP = "says neither true nor false to was_cancelled"
+
+_IN_CLOUD_STORAGE = re.compile(r"(s3|gs|azure-blob|azure_spi)://\S+")
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
     if UNSHOWN in raw and known is not None:
         return known
     value, trouble = _read_value(raw, field)
+    value = _as_listed(value, raw["id"])
     unseen_before = {a.id for a in known.annotations if a.unseen} if known else set()
     return Task(
         id=raw["id"],
@@ -116,6 +121,20 @@ def _read_value(raw: Mapping[str, Any], field: str) -> tuple[str | None, str]:
         return data.get(field), f"has no {field!r}"
     value = text(data[field])
     return value, "" if value is not None else f"its {field!r} is {kind(data[field])}: expected a text"
+
+
+def _as_listed(value: str | None, task_id: int) -> str | None:
+    """Return a file in cloud storage by Label Studio's own address for it, without a host.
+
+    In lists of tasks Label Studio shows it so, behind the address that it gives itself; to /predict it sends what
+    stands in the task (tasks/models.py, io_storages/base_models.py).
+    """
+    if value is None:
+        return None
+    route = f"/tasks/{task_id}/resolve/?fileuri="
+    if _IN_CLOUD_STORAGE.fullmatch(value):
+        return route + base64.urlsafe_b64encode(value.encode()).decode()
+    return route + value.partition(route)[2] if value.startswith("http") and route in value else value
 
 
 def _read_annotations(raw: Any, unseen_before: set[int]) -> list[Annotation]:
