@@ -91,6 +91,7 @@ class ReadingStore:
         return time.time() - int(rounds[0].stem) / 1e9 if rounds else 0.0
 
     def forget_vectors(self) -> None:
+        """Delete the vectors, which stand in a snapshot now."""
         for path in self._rounds():
             path.unlink(missing_ok=True)
 
