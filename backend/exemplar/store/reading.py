@@ -100,6 +100,7 @@ class ReadingStore:
         return read_record(self._notes_path, Notes) or Notes()
 
     def save_notes(self, notes: Notes) -> None:
+        """Note what is left out, unless that stands there already."""
         if notes != self.notes():
             make_folder(self._folder)
             write_record(self._notes_path, notes)
