@@ -1,6 +1,6 @@
 """Requests and responses of the protocol, as Label Studio 1.23.2 sends and expects them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,10 @@ class PredictResponse(Message):
     results: list[Prediction]
 
 
+ProjectId = Annotated[int, Field(ge=0, lt=10**18)]
+ProjectName = Annotated[str, Field(pattern=ID_OR_FULL_NAME)]
+
+
 class EventProject(BaseModel):
     """The project that a webhook speaks of."""
 
@@ -69,7 +73,7 @@ class WebhookRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     action: str = Field(examples=["ANNOTATION_CREATED"])
-    project: EventProject | None = None
+    project: EventProject | ProjectId | ProjectName | None = None
 
 
 class WebhookResponse(Message):

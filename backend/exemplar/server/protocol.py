@@ -81,7 +81,7 @@ async def predict(body: messages.PredictRequest, request: Request, model: Model)
 def _webhook_in_the_docs() -> dict[str, Any]:
     """Describe a body and a query that FastAPI does not read."""
     schema = messages.WebhookRequest.model_json_schema()
-    schema["properties"]["project"] = {"anyOf": [schema.pop("$defs")["EventProject"], {"type": "null"}]}
+    schema["properties"]["project"]["anyOf"][0] = schema.pop("$defs")["EventProject"]
     named = {"name": "project", "in": "query", "required": False}
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},

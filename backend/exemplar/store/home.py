@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from operator import attrgetter
@@ -50,6 +51,8 @@ class Home:
         store = self.store(connection.url, connection.key)
         if connection != store.connection():
             store.save_connection(connection)
+        with suppress(OSError):  # a full disk: it only tells how long ago that was
+            store.touch("introduced")
         return store
 
     def strangers(self) -> int:
