@@ -283,7 +283,10 @@ def test_a_connection_that_is_being_made_is_not_taken_for_a_deleted_one(flow: Fl
     project = flow.project(n_tasks=0, connected=False)
     backend = {"project": project["id"], "extra_params": None}
     assert flow.call("POST", "/setup", flow.studio._setup_body(backend)).status_code == 200
-    flow.run(project)  # Label Studio saves the connection after /setup only
+    with pytest.raises(ExemplarError):  # Label Studio saves the connection after /setup only
+        flow.receive()
+    flow.studio.connect(project, flow.url)
+    flow.run(project)  # who was introduced waits still
     assert status(flow, project)["state"] == "starting"
 
 
