@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from exemplar.commands.disconnect import disconnect_project
-from exemplar.errors import UnknownProjectError
+from exemplar.errors import LabelStudioError, UnknownProjectError
 from exemplar.jobs import Worker, run_once
+from exemplar.labelstudio.client import Client
 from exemplar.project.introduction import find_forgotten
 from exemplar.rows import SECRET_HEADER
 from exemplar.settings import Secret
@@ -430,3 +431,41 @@ def test_after_a_restart_it_answers_as_before(make_flow: MakeFlow) -> None:
     tasks = flow.studio.state.tasks_of(project["id"])
     before = flow.predict(project, tasks)
     assert make_flow().predict(project, tasks) == before
+
+
+def test_disconnecting_waits_for_a_refresh_that_runs_and_no_other_begins(flow: Flow) -> None:
+    project = flow.project()
+    flow.settle(project)
+    store = flow.store(project)
+    ended: list[float] = []
+
+    def disconnect() -> None:
+        disconnect_project(flow.settings, project["id"])
+        ended.append(time.monotonic())
+
+    with store.lock() as ours:
+        assert ours
+        thread = threading.Thread(target=disconnect)
+        thread.start()
+        time.sleep(0.5)
+        assert not ended
+        assert flow.studio.state.predictions_of(project["id"])
+    thread.join(20)
+    assert ended
+    assert flow.studio.state.predictions_of(project["id"]) == []
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize("status", [404, 501])
+def test_another_web_server_is_told_in_one_line(flow: Flow, status: int) -> None:
+    page = "<!doctype html>\n<html>\n<h1>No such page</h1>\n</html>"
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=page))
+    with httpx.Client(base_url="http://studio", transport=transport) as other:
+        client = Client("http://studio", "x" * 40, patience=0)
+        client._http = other
+        with pytest.raises(LabelStudioError) as raised:
+            client.project(1)
+    assert "<" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert str(status) in str(raised.value)
+    assert ("is LABEL_STUDIO_URL Label Studio's address?" in str(raised.value)) == (status == 404)

@@ -63,6 +63,11 @@ class PersonalAccessToken(httpx.Auth):
             if self._access == used:
                 response = yield httpx.Request("POST", self._refresh_url, json={"refresh": self._api_key})
                 response.read()
+                if response.status_code not in (200, 400, 401, 403):
+                    raise LabelStudioError(
+                        f"{self._refresh_url} answered with status {response.status_code}: "
+                        "is LABEL_STUDIO_URL Label Studio's address?"
+                    )
                 if response.status_code != 200:
                     raise CredentialsError(
                         f"Label Studio refused LABEL_STUDIO_API_KEY, a personal access token, with status "

@@ -261,8 +261,8 @@ class Client:
                 response = self._send(method, path, **kwargs)
                 if response.status_code == 429 or response.status_code >= 500:
                     raise LabelStudioDownError(
-                        f"Label Studio at {self.url} answered {method} {path} with {response.status_code}: "
-                        f"{response.text[:200]}",
+                        f"Label Studio at {self.url} answered {method} {path} with {response.status_code}"
+                        f"{_explanation(response)}",
                         status_code=response.status_code,
                     )
         return response
@@ -292,8 +292,8 @@ class Client:
             )
         if response.status_code >= 300:
             raise LabelStudioError(
-                f"Label Studio answered {request.method} {request.url.path} with {response.status_code}: "
-                f"{response.text[:300]}",
+                f"{self.url} answered {request.method} {request.url.path} with {response.status_code}"
+                f"{_explanation(response)}",
                 status_code=response.status_code,
             )
         if not response.content:
@@ -305,6 +305,18 @@ class Client:
                 f"{self.url} answered {request.url.path} with no JSON: is LABEL_STUDIO_URL Label Studio's address?",
                 status_code=response.status_code,
             ) from error
+
+
+def _explanation(response: httpx.Response) -> str:
+    """Return what an error says in one line; a page of HTML instead says that this is no API."""
+    try:
+        said = reading.parse(response.content)
+    except ValueError:
+        is_down = response.status_code == 429 or response.status_code >= 500
+        return "" if is_down else " and no JSON: is LABEL_STUDIO_URL Label Studio's address?"
+    if isinstance(said, dict):
+        said = said.get("detail") or said
+    return f": {' '.join(str(said).split())[:300]}"
 
 
 class NotReachedError(LabelStudioDownError):
