@@ -23,13 +23,13 @@ TYPICAL_INTERVAL = 2.0
 # Annotators are gone after so many of their longest recent intervals; a break is no interval. What is urgent waits
 # for so many of the median ones: by then they look at this task longer than at others.
 GONE_AFTER, LINGERING = 2.5, 1.5
-BREAK = 120.0
+BREAK = 60.0
 # They are at work for so many seconds at least.
 AT_WORK = 10.0
 # When they are gone, each request is followed by a pause of so many times its own duration: whoever comes back
 # shall hardly notice. After so many seconds without an annotation nobody is expected.
-RESTING_PAUSE = 3.0
-AWAY = 600.0
+RESTING_PAUSE = 1.0
+AWAY = 120.0
 
 
 def is_at_work(project: Project) -> bool:
