@@ -441,6 +441,10 @@ def _add_task_routes(app: FastAPI, studio: FakeLabelStudio) -> None:
     def annotate(task_id: int, values: AnyBody, user: Annotated[int, _user(studio)]) -> Json:
         return state.create_annotation(task_id, values, user)
 
+    @app.get("/api/tasks/{task_id}/annotations", dependencies=guarded)
+    def annotations_of(task_id: int) -> list[Json]:
+        return [dict(annotation) for annotation in state.annotations_of(task_id)]
+
     @app.patch("/api/annotations/{annotation_id}", dependencies=guarded)
     def patch_annotation(annotation_id: int, values: AnyBody) -> Json:
         return state.patch_annotation(annotation_id, values)

@@ -13,7 +13,7 @@ from exemplar.demo import digits
 from exemplar.errors import LabelStudioError
 from exemplar.labelstudio.client import Client
 from exemplar.project.sync import OVERLAP
-from exemplar.rows import TOLERANCE, Ledger, imports, reconciliation, writing
+from exemplar.rows import TOLERANCE, Ledger, imports, writing
 from exemplar.store.snapshot import FORMAT
 from flows.conftest import N_CLUSTERS, N_TASKS, Flow, said, truth
 from flows.fake_label_studio import choices
@@ -479,9 +479,6 @@ def test_a_new_generation_takes_the_place_of_the_old_one_only_when_it_is_whole(
 ) -> None:
     monkeypatch.setattr(imports, "BULK", 5)
     monkeypatch.setattr(imports, "LEAST", 1)
-    monkeypatch.setattr(reconciliation, "TOO_MANY_PATCHES", -1)
-    monkeypatch.setattr(reconciliation, "NEW_GENERATION_EVERY", 0.0)
-    monkeypatch.setattr(reconciliation, "_patching_cannot_follow", lambda *args: seen == [])
     seen: list[str] = []
     import_predictions = Client.import_predictions
 
@@ -492,7 +489,8 @@ def test_a_new_generation_takes_the_place_of_the_old_one_only_when_it_is_whole(
             flow.label(labelled, 1)
 
     monkeypatch.setattr(Client, "import_predictions", interrupt)
-    flow.label(labelled, 1)
+    config = LABEL_CONFIG.replace('<Choice value="0"', '<Choice value="none"/><Choice value="0"')
+    flow.studio.state.patch_project(labelled["id"], {"label_config": config})
     ledger = Ledger()
     outcome = flow.run(labelled, ledger=ledger)
     assert outcome.pending

@@ -40,7 +40,6 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             number=number,
             made_at=1.5,
             generation=4,
-            generation_since=0.5,
             labeling=LABELING,
             settings={"n_clusters": None, "batch_size": 50},
             n_clustered=4,

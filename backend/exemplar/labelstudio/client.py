@@ -208,6 +208,14 @@ class Client:
         """Change parts of a prediction."""
         self._write("PATCH", f"/api/predictions/{prediction_id}", values)
 
+    def delete_prediction(self, prediction_id: int) -> None:
+        self._write("DELETE", f"/api/predictions/{prediction_id}")
+
+    def parent_predictions(self, task_id: int) -> set[int]:
+        """Return the predictions that a task's annotations name as what they were made from."""
+        annotations = self._get(f"/api/tasks/{task_id}/annotations/")
+        return {annotation["parent_prediction"] for annotation in annotations} - {None}
+
     # -- connections ------------------------------------------------------------------------------------
 
     def backends(self, project_id: int) -> list[Json]:

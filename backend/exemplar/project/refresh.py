@@ -17,7 +17,7 @@ from exemplar.project.audits import write_down
 from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, features_identity, read_on
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
-from exemplar.rows import Ledger, check_connection, highest_generation, is_managed, reconcile
+from exemplar.rows import Ledger, check_connection, highest_generation, is_look_due, is_managed, reconcile
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Done
 from exemplar.store.snapshot import Snapshot, not_used_sentence
@@ -80,18 +80,20 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
 
     if before is None or _ids(held) != _ids(before):
         ledger.forget()  # rows go with their tasks
-    pending: int | None = 0
-    if done.reconciled != store.current_name() or ordered or not is_managed(project):
+    pending = 0
+    exact = ordered or done.exact
+    if done.reconciled != store.current_name() or ordered or is_look_due(store) or not is_managed(project):
         affected = _most_affected(before, snapshot)
         newer = partial(_is_newer, store, demand)
-        snapshot, pending = reconcile(
-            project, held.facts, snapshot, ledger, newer=newer, exact=ordered, affected=affected
+        pending = reconcile(
+            project, held.facts, snapshot, ledger, newer=newer, ordered=ordered, exact=exact, affected=affected
         )
     reconciled = store.current_name() if pending == 0 else ""
-    store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled))
+    exact = exact and pending != 0
+    store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled, exact=exact))
     if before is None or snapshot.geometry is not before.geometry:
         _get_ready(store)
-    return Outcome(snapshot, pending or 0, read.n_unread, read.again_at)
+    return Outcome(snapshot, pending, read.n_unread, read.again_at)
 
 
 def _read(
@@ -156,7 +158,7 @@ def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | N
         project.store.save(snapshot)
         project.store.reading.forget_vectors()
         newer = partial(_is_newer, project.store, demand)
-        reconcile(project, held.facts, snapshot, ledger, newer=newer, exact=False)
+        reconcile(project, held.facts, snapshot, ledger, newer=newer)
         project.store.save_done(Done())
         project.store.note(state="ready")
         logger.info("%s: queued a first batch from %d of the tasks", project, len(held.tasks))

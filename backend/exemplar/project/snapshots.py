@@ -97,7 +97,6 @@ def _facts(
         number=project.store.next_number(),
         made_at=time.time(),
         generation=generation,
-        generation_since=_since(generation, before),
         labeling=held.labeling,
         settings=settings_that_matter(project),
         n_clustered=pool.n_clustered,
@@ -151,11 +150,6 @@ def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:
         features_identity(held.labeling) != before.facts.features
         or project.settings.n_clusters != before.facts.settings["n_clusters"]
     )
-
-
-def _since(generation: int, before: Snapshot | None) -> float:
-    same = before is not None and before.facts.generation == generation
-    return before.facts.generation_since if before is not None and same else time.time()
 
 
 def _generation(project: Project, held: Held, before: Snapshot | None) -> int:

@@ -4,6 +4,7 @@
 besides rows; ``reconcile`` brings all of it in line with a snapshot.
 """
 
+from exemplar.rows.former import is_look_due
 from exemplar.rows.generation import RETIRED, generation_name, generation_number, proof_name
 from exemplar.rows.ledger import Ledger
 from exemplar.rows.manage import SECRET_HEADER, Disconnected, disconnect, is_managed
@@ -29,6 +30,7 @@ __all__ = [
     "generation_number",
     "highest_generation",
     "is_asked",
+    "is_look_due",
     "is_managed",
     "proof_name",
     "queue_scores",

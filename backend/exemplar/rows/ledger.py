@@ -98,6 +98,9 @@ class Ledger:
         """Take in a prediction that was created."""
         self._predictions[prediction["id"]] = prediction
 
+    def remove(self, prediction_id: int) -> None:
+        del self._predictions[prediction_id]
+
     def note(self, prediction_id: int, **values: Any) -> None:
         """Take in what was changed of a prediction."""
         self._predictions[prediction_id].update(values)

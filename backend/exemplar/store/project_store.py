@@ -10,6 +10,7 @@
     done.json            how far the dirty numbers are done, the sync has read and the rows have followed
     status.json          what the worker is doing, or what went wrong last
     import.json          a bulk import that is under way, or was cut off
+    shown.json           which generation Label Studio shows, since when, and when rows of others may go
     audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
     accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn; with a copy
     reading/             what was read of tasks' files and is in no snapshot yet, and what is left out
@@ -38,7 +39,7 @@ from exemplar.store import files
 from exemplar.store.accept_set import AcceptSet
 from exemplar.store.audit_log import AuditEntry, AuditLog
 from exemplar.store.reading import ReadingStore
-from exemplar.store.records import Connection, Done, Importing, Status
+from exemplar.store.records import Connection, Done, Importing, Shown, Status
 from exemplar.store.snapshot import Facts, Snapshot
 from exemplar.store.snapshot_folder import SnapshotFolder
 
@@ -183,6 +184,16 @@ class ProjectStore:
     def end_import(self) -> None:
         """Write down that it has ended, one way or the other."""
         files.remove(self.folder / "import.json")
+
+    # -- generations ------------------------------------------------------------------------------------
+
+    def shown(self) -> Shown | None:
+        """Return which generation Label Studio shows, as far as it was written down."""
+        return files.read_record(self.folder / "shown.json", Shown)
+
+    def note_shown(self, shown: Shown) -> None:
+        """Write down which generation Label Studio shows."""
+        files.write_record(self.folder / "shown.json", shown)
 
     # -- audit log --------------------------------------------------------------------------------------
 

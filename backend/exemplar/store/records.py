@@ -42,13 +42,15 @@ class Connection:
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """How far we are: dirty numbers that are taken in, the newest change that the sync has read (an ISO
-    time, as Label Studio wrote it), and the snapshot that all rows in Label Studio follow.
+    time, as Label Studio wrote it), and the snapshot that all rows in Label Studio follow. ``exact``: rows still
+    follow a Start Training, after which none may be out by a little.
     """
 
     webhooks: int = 0
     orders: int = 0
     cursor: str = ""
     reconciled: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,20 @@ class Importing:
     rows: int
     expected: int
     since: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Under which name our rows are shown in Label Studio, since when, and when those of other names are looked at.
+
+    All times are in seconds since the epoch. ``look_at`` is None where there are none; those that could have gone
+    by ``looked_at`` and have not, stay.
+    """
+
+    version: str
+    since: float
+    looked_at: float = 0.0
+    look_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

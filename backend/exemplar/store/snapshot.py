@@ -47,7 +47,6 @@ class Facts:
     number: int
     made_at: float
     generation: int
-    generation_since: float
     labeling: Labeling
     settings: dict[str, Any]
     n_clustered: int
