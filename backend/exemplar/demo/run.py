@@ -258,6 +258,7 @@ def _what_to_do_next(
         *login,
         "Then           press Label All Tasks, pick the digit, Submit",
         f"And watch      http://localhost:{port}/",
+        f"Or ask         MODEL_DIR={folders.models} .venv/bin/exemplar report {found.id}",
         f"Logs           {folders.logs}",
     ]
     return Panel(Text("\n".join(lines)), title="Ready to annotate", expand=False)
