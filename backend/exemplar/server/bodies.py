@@ -28,7 +28,10 @@ BYTES_A_VALUE = 72
 # Bodies that are being read, and those that /predict works on, may take so much together; one is always taken.
 READING = 96 * MIB
 WORKING = 200 * MIB
+# Bodies that were read and wait for /predict may take so much together: all others are told to come again.
+WAITING = 64 * MIB
 WAIT_AT_MOST = 30.0
+TOO_MUCH = "Too many large requests at once; try again in a moment"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Room:
     """How much of the room for bodies is taken."""
 
     reading: int = 0
+    waiting: int = 0
     working: int = 0
     freed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -72,7 +76,7 @@ class Room:
                 if path == "/webhook" and length > WEBHOOK_KEPT:
                     chunk = chunk[: max(0, WEBHOOK_KEPT - n_kept)]
                 if self.reading + len(chunk) > READING:
-                    raise HTTPException(503, "Too many large requests at once; try again in a moment")
+                    raise HTTPException(503, TOO_MUCH)
                 self.reading += len(chunk)
                 n_kept += len(chunk)
                 kept.append(chunk)
@@ -87,7 +91,7 @@ class Room:
         Raises
         ------
         HTTPException
-            With status 413, if it has too many values; 503, if there was no room for too long.
+            With status 413, if it has too many values; 503, if there was no room for too long, or none to wait in.
         """
         most = MOST_VALUES.get(path, VALUES)
         if path != "/webhook" and n_values(body.content) > most:
@@ -96,7 +100,8 @@ class Room:
             yield
             return
         weight = body.weight
-        await self._wait_for(weight)
+        if not self._has_room(weight):
+            await self._wait_for(weight, len(body.content))
         self.working += weight
         try:
             yield
@@ -105,12 +110,20 @@ class Room:
             async with self.freed:
                 self.freed.notify_all()
 
-    async def _wait_for(self, weight: int) -> None:
+    def _has_room(self, weight: int) -> bool:
+        return not self.working or self.working + weight <= WORKING
+
+    async def _wait_for(self, weight: int, length: int) -> None:
+        if self.waiting + length > WAITING:
+            raise HTTPException(503, TOO_MUCH)
+        self.waiting += length
         try:
             async with asyncio.timeout(WAIT_AT_MOST), self.freed:
-                await self.freed.wait_for(lambda: not self.working or self.working + weight <= WORKING)
+                await self.freed.wait_for(lambda: self._has_room(weight))
         except TimeoutError as error:
-            raise HTTPException(503, "Too many large requests at once; try again in a moment") from error
+            raise HTTPException(503, TOO_MUCH) from error
+        finally:
+            self.waiting -= length
 
 
 def n_values(content: bytes) -> int:
