@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -43,9 +44,10 @@ def children(backend: Backend) -> dict[str, int]:
     pid = backend.process.pid
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            niceness = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[16])
-            found["worker" if niceness > 0 else "web"] = int(child)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just died
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                niceness = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[16])
+                found["worker" if niceness > 0 else "web"] = int(child)
     return found
 
 
