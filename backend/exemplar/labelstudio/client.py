@@ -209,6 +209,7 @@ class Client:
         self._write("PATCH", f"/api/predictions/{prediction_id}", values)
 
     def delete_prediction(self, prediction_id: int) -> None:
+        """Delete one prediction."""
         self._write("DELETE", f"/api/predictions/{prediction_id}")
 
     def parent_predictions(self, task_id: int) -> set[int]:

@@ -99,6 +99,7 @@ class Ledger:
         self._predictions[prediction["id"]] = prediction
 
     def remove(self, prediction_id: int) -> None:
+        """Take in that a prediction was deleted."""
         del self._predictions[prediction_id]
 
     def note(self, prediction_id: int, **values: Any) -> None:
