@@ -5,13 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.installed
 
-.PHONY: help install demo test check fuzz bench lock audit
+.PHONY: help install demo test check fuzz chaos bench lock audit
 help:
 	@printf 'make install   .venv with the command exemplar, from requirements.lock\n'
 	@printf 'make demo      Label Studio, the backend and 1 400 digits, ready to annotate\n'
 	@printf 'make test      every test; those that need a program this machine lacks skip with a reason\n'
 	@printf 'make check     ruff, mypy, the import layers\n'
 	@printf 'make fuzz      10 000 odd requests, by schemathesis\n'
+	@printf 'make chaos     every file damaged in every way; 200 kills at named points, under annotators\n'
 	@printf 'make bench     the benchmarks of the engine and their peers; about an hour\n'
 	@printf 'make lock      compile requirements.lock anew, with the hashes of all files\n'
 	@printf 'make audit     ask pip-audit for known holes in what the locks pin (needs the internet)\n'
@@ -40,6 +41,9 @@ check: install
 
 fuzz: install
 	EXEMPLAR_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/flows/test_flow_fuzz.py
+
+chaos: install
+	$(BIN)/python -m pytest -s tests/chaos
 
 # The peers are what we compare with, and no part of the product; without dependencies, so that they change none of ours.
 bench: install

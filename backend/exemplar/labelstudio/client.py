@@ -17,6 +17,7 @@ import orjson
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from exemplar.errors import CredentialsError, LabelStudioDownError, LabelStudioError
+from exemplar.failpoints import reach, reach_soon
 from exemplar.hosts.connecting import no_cookies
 from exemplar.labelstudio import reading
 from exemplar.labelstudio.auth import authentication
@@ -255,7 +256,11 @@ class Client:
             return None
         content = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"} if content else None
-        return self._json(self._retried(method, path, content=content, headers=headers, **options))
+        reach("request.before", method)
+        reach_soon("request.during", method)
+        response = self._retried(method, path, content=content, headers=headers, **options)
+        reach("request.after", method)
+        return self._json(response)
 
     def _retried(self, method: str, path: str, *, patience: float | None = None, **kwargs: Any) -> httpx.Response:
         """Send, and again with backoff while that is safe: a POST only if it never reached Label Studio."""

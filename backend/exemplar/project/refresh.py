@@ -52,6 +52,7 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
     if not ledger.is_importing:  # Label Studio is asked no more than annotations demand
         check_connection(project)
     store = project.store
+    store.mend()
     demand = Done(webhooks=store.number("webhooks"), orders=store.number("orders"))
     done, before = store.done(), store.current() or _quick_start(project, demand, ledger)
     ordered = demand.orders not in (0, done.orders)

@@ -30,6 +30,7 @@ LIVED_LONG = 60.0
 # One that never lived so long, so many times in a row, cannot start at all.
 STARTED = 5.0
 TRIES = 4
+METHOD = "spawn"
 # What is being answered may be finished within so many seconds.
 PATIENCE = 5.0
 
@@ -53,8 +54,8 @@ class Child:
 
     def start(self) -> None:
         """Start it; of signals that reach a whole group of processes it hears nothing: we end it."""
-        spawn = multiprocessing.get_context("spawn")
-        self.process = spawn.Process(target=_be, args=(self.name, self.work, self.arguments), name=self.name)
+        process = multiprocessing.get_context(METHOD).Process  # type: ignore[attr-defined]
+        self.process = process(target=_be, args=(self.work, self.arguments), name=self.name)
         resource_tracker.ensure_running()  # it would unblock the signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         try:
@@ -153,7 +154,7 @@ def _told() -> Iterator[Pipe]:
             signal.signal(number, handler)
 
 
-def _be(name: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _be(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Be a child: until told to end, or until the parent dies, however it dies."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()

@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,12 +40,20 @@ class Signature(NamedTuple):
 
 _digests: dict[Signature, str] = {}
 _complained: set[tuple[Path, Signature | None]] = set()
+_whole: set[tuple[Signature | None, Signature | None]] = set()
 
 
 def signature_of(path: Path) -> Signature:
     """Return by what a file is told from any other, and from itself once it was touched."""
     found = path.stat()
     return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _state_of(path: Path) -> Signature | None:
+    try:
+        return signature_of(path)
+    except OSError:
+        return None
 
 
 def digest_of(path: Path) -> str:
@@ -115,15 +122,24 @@ def write_twice(path: Path, record: Any) -> None:
     write_record(path, record)
 
 
+def mend(path: Path, kind: type[T]) -> None:
+    """Make a record or its copy anew where the other one is whole; by whoever holds the project's lock."""
+    state = (_state_of(path), _state_of(copy_of(path)))
+    if state in _whole:
+        return
+    record, copy = read_record(path, kind), read_record(copy_of(path), kind)
+    if (record is None) != (copy is None):
+        write_twice(path, record if record is not None else copy)
+    _whole.add((_state_of(path), _state_of(copy_of(path))))
+
+
 def copy_of(path: Path) -> Path:
     """Return where the copy of a record is kept."""
     return path.with_suffix(f".copy{path.suffix}")
 
 
 def _complain(path: Path, error: Exception) -> None:
-    state: tuple[Path, Signature | None] = (path, None)
-    with suppress(OSError):
-        state = (path, signature_of(path))
+    state = (path, _state_of(path))
     if state not in _complained:
         _complained.add(state)
         logger.warning("%s is damaged and is not used: %s", path, error)

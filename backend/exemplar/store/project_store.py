@@ -230,6 +230,12 @@ class ProjectStore:
     def _accept_path(self, attempt: int) -> Path:
         return self.folder / "accept" / f"{attempt:06d}.json"
 
+    def mend(self) -> None:
+        """Make anew what is kept twice and is damaged once."""
+        files.mend(self._connection_path, Connection)
+        if attempt := self.accept_attempt():
+            files.mend(self._accept_path(attempt), AcceptSet)
+
     # -- lock -------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -1,0 +1,1 @@
+"""A running backend beside the in-memory Label Studio, and what may become of its files and processes."""
