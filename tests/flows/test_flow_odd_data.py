@@ -21,7 +21,8 @@ from exemplar.labelstudio.label_config import (
     UNKNOWN_LABEL,
 )
 from exemplar.labelstudio.tasks import NO_ID, ODD_SKIP
-from flows.conftest import N_TASKS, Flow
+from exemplar.server import setup
+from flows.conftest import N_TASKS, Flow, MakeFlow
 from flows.fake_label_studio import Faults, choices
 from flows.fake_state import Json
 
@@ -436,12 +437,19 @@ regions_of_ours = st.fixed_dictionaries(
 )
 
 
+@pytest.fixture
+def hospitable(make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch) -> Flow:
+    """A backend that takes in projects as fast as they are invented."""
+    monkeypatch.setattr(setup, "NEWS", 10_000)
+    return make_flow()
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     result=json_values | st.lists(json_values | regions_of_ours, max_size=3), data=json_values, event=json_values
 )
-def test_no_json_whatever_stops_a_project(flow: Flow, result: Any, data: Any, event: Any) -> None:
-    state = flow.studio.state
+def test_no_json_whatever_stops_a_project(hospitable: Flow, result: Any, data: Any, event: Any) -> None:
+    flow, state = hospitable, hospitable.studio.state
     project = flow.project(n_tasks=5, connected=False)
     flow.connect(project)
     tasks = state.tasks_of(project["id"])
