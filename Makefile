@@ -57,11 +57,14 @@ bench: install
 # requirements.lock is what users run, requirements-dev.lock what the tests need besides.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --generate-hashes \
 	--override requirements.overrides pyproject.toml
+# A requirement with its hashes is one block; the same one under another marker stands in both.
+BESIDES := import re, sys; run, all = (re.split(r"(?m)^(?=\w)", open(path).read()) for path in sys.argv[1:]); \
+	print("".join(block for block in all if block not in run), end="")
 lock:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-all.lock
-	grep -vxFf requirements.lock requirements-all.lock > requirements-dev.lock
+	$(BIN)/python -c '$(BESIDES)' requirements.lock requirements-all.lock > requirements-dev.lock
 	rm requirements-all.lock
 
 # In a venv of its own: what it needs is no part of the product.
