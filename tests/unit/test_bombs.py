@@ -13,9 +13,9 @@ from PIL import Image
 
 from bombs import BOMBS, bomb, encoded
 from exemplar.errors import TaskDataError
-from exemplar.features import decoding
-from exemplar.features.decoding import MAX_DECODING, MAX_OPEN, Budget
-from exemplar.features.images import image_vector
+from exemplar.features.images import decoding
+from exemplar.features.images.decoding import MAX_DECODING, MAX_OPEN, Budget
+from exemplar.features.images.thumbnail import image_vector
 
 MIB = 2**20
 # A child reads all files that are named, by eight threads, and says how far its memory rose above what it was.
@@ -23,7 +23,7 @@ CHILD = """
 import sys, threading
 from pathlib import Path
 from exemplar.errors import TaskDataError
-from exemplar.features.images import image_vector
+from exemplar.features.images.thumbnail import image_vector
 
 def memory(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1]) * 1024

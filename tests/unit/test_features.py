@@ -13,8 +13,8 @@ from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
 
 from exemplar.errors import TaskDataError
-from exemplar.features.images import LUMA_SIDE, N_FEATURES, image_vector
-from exemplar.features.texts import N_COMPONENTS, TextModel, fit_text_model
+from exemplar.features.images.thumbnail import LUMA_SIDE, N_FEATURES, image_vector
+from exemplar.features.texts.words import N_COMPONENTS, TextModel, fit_text_model
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

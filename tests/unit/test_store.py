@@ -16,7 +16,7 @@ import pytest
 
 from exemplar.engine import Checkpoint, empty_columns, fit_classifier, survey
 from exemplar.errors import UnknownProjectError
-from exemplar.features.texts import fit_text_model
+from exemplar.features.texts.words import fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.arrays import GEOMETRY, arrays_of

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from exemplar.context import Project
 from exemplar.engine import NEW, Geometry, default_n_clusters, resurvey, survey
-from exemplar.features.texts import TextModel, fit_text_model
+from exemplar.features.texts.words import TextModel, fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.readers import Vector

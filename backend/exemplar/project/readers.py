@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from exemplar.context import Project
 from exemplar.errors import TaskDataError
-from exemplar.features import images
+from exemplar.features.images.thumbnail import image_vector
 from exemplar.labelstudio.tasks import Task
 from exemplar.pacing import considerate
 
@@ -118,7 +118,7 @@ class Readers:
                 self._started[task.id] = (host, time.monotonic())
             file = self._project.files.read(address)
         with file:
-            return images.image_vector(file)
+            return image_vector(file)
 
     def _next(self) -> tuple[str, Task] | None:
         with self._changed:

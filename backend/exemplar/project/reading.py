@@ -13,7 +13,8 @@ from datetime import datetime
 
 from exemplar.context import Project
 from exemplar.errors import NotNowError, TaskDataError
-from exemplar.features import images, texts
+from exemplar.features.images import thumbnail
+from exemplar.features.texts import words
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.readers import Readers, Vector
@@ -56,7 +57,7 @@ class Read:
 
 def features_identity(labeling: Labeling) -> str:
     """Return the kind of vectors that tasks of this labeling get."""
-    return f"{labeling.field}:{images.IDENTITY if labeling.kind == 'image' else texts.IDENTITY}"
+    return f"{labeling.field}:{thumbnail.IDENTITY if labeling.kind == 'image' else words.IDENTITY}"
 
 
 def nothing_to_read(labeling: Labeling, tasks: Sequence[Task]) -> dict[int, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine import Checkpoint, Clustering, Columns, Geometry, LinearClassifier, NeighborGraph, Projection
-from exemplar.features.texts import TextModel
+from exemplar.features.texts.words import TextModel
 from exemplar.labelstudio.tasks import Task
 from exemplar.store.files import Signature, signature_of
 from exemplar.store.snapshot import Facts, Snapshot, Terms, tasks_from_json

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine import Checkpoint, Columns, Geometry, LinearClassifier
-from exemplar.features.texts import TextModel
+from exemplar.features.texts.words import TextModel
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.decoding import DamagedError, decode

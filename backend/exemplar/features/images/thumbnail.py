@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exemplar.errors import TaskDataError
-from exemplar.features.decoding import opened
+from exemplar.features.images.decoding import opened
 
 LUMA_SIDE = 16
 CHROMA_SIDE = 4
