@@ -24,6 +24,7 @@ from exemplar.engine import (
     AccuracyEstimate,
     Columns,
     Geometry,
+    Pusher,
     calibrated,
     draw,
     empty_columns,
@@ -84,7 +85,7 @@ def make_pool(name: str, seed: int) -> Pool:
     geometry = survey(split.X[rows])
     S = geometry.graph.affinity
     G = spread(S, np.eye(S.shape[0], dtype=np.float32))
-    columns = empty_columns().updated(geometry.pusher, np.arange(S.shape[0], dtype=np.int32))
+    columns = empty_columns().updated(Pusher(S), np.arange(S.shape[0], dtype=np.int32))
     return Pool(geometry, G, columns, split.y[rows], split.n_classes)
 
 
