@@ -30,12 +30,17 @@ class Annotator:
         task: Json = answer.raise_for_status().json()
         return task
 
-    def submit(self, task: Json, digit: int | None = None) -> Json:
+    def submit(self, task: Json, digit: int | None = None, **values: Any) -> Json:
         digit = digits.true_digit(task["data"]) if digit is None else digit
-        body = {"result": choice(digit), "lead_time": 2.5}
+        body = {"result": choice(digit), "lead_time": 2.5, **values}
         made = self.api.post(f"/api/tasks/{task['id']}/annotations/", json=body).raise_for_status()
         annotation: Json = made.json()
         return annotation
+
+    def submit_shown(self, task: Json) -> Json:
+        """Submit as the page does: the annotation names the row that was shown when the task was opened."""
+        shown = task["predictions"][0]["id"]
+        return self.submit(task, parent_prediction=shown)
 
     def skip(self, task: Json) -> None:
         body = {"result": [], "was_cancelled": True, "lead_time": 1.0}
