@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from exemplar.project.introduction import find_forgotten
 from exemplar.rows import SECRET_HEADER
 from exemplar.settings import Secret
 from exemplar.store.home import Home
+from exemplar.store.records import Connection
 from flows.conftest import N_TASKS, Flow, MakeFlow, truth
 from flows.fake_label_studio import Faults
 from flows.fake_state import Json
@@ -176,6 +178,18 @@ def test_disconnect_takes_back_all_that_is_ours_and_nothing_else(make_flow: Make
         assert state.annotations[id_] == annotation | {"parent_prediction": None}
     assert (taken.rows, taken.backends, taken.webhooks) == (N_TASKS, 1, 2)
     assert not flow.store(project).folder.exists()
+
+
+def test_disconnect_leaves_what_is_kept_of_another_hosts_project_of_that_number(make_flow: MakeFlow) -> None:
+    flow = make_flow()
+    project = flow.project()
+    flow.settle(project)
+    key = flow.key(project)
+    other = Home(flow.settings.model_dir).register(Connection(key=key, url="http://other", since=time.time() + 60))
+    disconnect_project(replace(flow.settings, label_studio_url=""), project["id"])
+    assert not flow.store(project).folder.exists()
+    assert other.folder.exists()
+    assert other.connection() == Connection(key=key, url="http://other", since=other.connection().since)
 
 
 def test_disconnect_works_without_model_dir(flow: Flow) -> None:

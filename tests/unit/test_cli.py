@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from exemplar import cli
 from exemplar.demo.processes import LOOPBACK, free_port, wait_until_up
 from exemplar.errors import SettingError
 from exemplar.server.preflight import check_address, check_folder
+from exemplar.server.serve import address_to_give
+from exemplar.settings import Settings
 from exemplar.store.home import Home
 
 
@@ -183,7 +186,24 @@ def test_the_end_is_quiet_when_the_whole_group_is_told(tmp_path: Path, number: s
         assert time.monotonic() < deadline, "a worker outlived its server"
         time.sleep(0.05)
     said = log_path.read_text()
+    assert f"Connect Model, with the URL http://localhost:{port}\n" in said
     assert not any(word in said for word in ("died", "Traceback", "ERROR", "WARNING")), said
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "http://localhost:9090"),
+        ({"host": "::1", "port": 9191}, "http://localhost:9191"),
+        ({"host": "127.0.0.2"}, "http://127.0.0.2:9090"),
+        ({"host": "192.168.1.5"}, "http://192.168.1.5:9090"),
+        ({"host": "fd00::5"}, "http://[fd00::5]:9090"),
+        ({"host": "0.0.0.0"}, f"http://{socket.gethostname()}:9090, or another name of this machine"),
+        ({"host": "0.0.0.0", "own_urls": ("https://models.example.com",)}, "https://models.example.com"),
+    ],
+)
+def test_the_start_tells_the_address_that_label_studio_is_given(values: dict, expected: str) -> None:
+    assert address_to_give(replace(Settings(), **values)) == expected
 
 
 def _children(pid: int) -> list[int]:

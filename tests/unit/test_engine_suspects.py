@@ -37,6 +37,23 @@ def test_the_odd_one_out_is_found_with_those_who_contradict_it() -> None:
     assert found.score == suspicion(LINE, votes([0, 1, 0, 1, 1, 1]))[1] > 0
 
 
+def test_those_of_which_others_are_less_sure_can_be_left_out() -> None:
+    Y = votes([0, 1, 0, 1, 1, 0])
+    found = suspects(LINE, Y)
+    assert [s.share for s in found] == pytest.approx([1 / (1 + np.exp(-s.score)) for s in found])
+    assert all(0.5 < s.share < 1 for s in found)
+    least = found[0].share - 1e-9
+    assert [s.label for s in suspects(LINE, Y, least_share=least)] == [s.label for s in found if s.share >= least]
+    assert suspects(LINE, Y, least_share=1.0) == []
+
+
+def test_an_answer_that_nobody_else_gave_can_be_left_out() -> None:
+    Y = votes([0, 1, 0, 2, 2, 2], 3)
+    assert [s.label for s in suspects(LINE, Y)] == [1, 0, 2]
+    assert [s.label for s in suspects(LINE, Y, least_fellows=1)] == [0, 2]
+    assert suspects(LINE, Y, least_fellows=2) == []
+
+
 def test_where_all_agree_nobody_is_suspicious() -> None:
     assert suspects(LINE, votes([0, 0, 0, 1, 1, 1])) == []
     assert (suspicion(LINE, votes([0, 0, 0, 1, 1, 1])) < 0).all()

@@ -1,17 +1,21 @@
 """What a snapshot says of how right it is."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from exemplar.engine import MIN_AUDITS, UNLABELED, survey
 from exemplar.labelstudio.tasks import Annotation, Task
-from exemplar.project.honesty import Honesty, be_honest
+from exemplar.project.honesty import LEAST_SHARE, Honesty, be_honest
 from exemplar.project.learn import Answers, learn
 from exemplar.settings import Settings
 from exemplar.store.audit_log import AuditEntry
 
+CLASSES = ("ant", "bee", "cat")
 # Three groups in the plane, of 60 tasks each.
 TRUTH = np.repeat([0, 1, 2], 60)
 POOL = survey(np.random.default_rng(1).normal(size=(180, 2)).astype(np.float32) + 9 * TRUTH[:, None], n_clusters=3)
@@ -37,7 +41,7 @@ def report(
         POOL, answers, replace(Settings(), audit_share=0.0, propagation=propagation), audits=np.empty(0, np.intp)
     )
     tasks = tasks_of([*said, *skipped])
-    return be_honest(tasks, POOL, answers, learned, log, (), generation="exemplar-1")
+    return be_honest(tasks, POOL, answers, learned, log, (), classes=CLASSES, generation="exemplar-1")
 
 
 AUDITS = list(range(0, 180, 5))  # 36, 12 of each group
@@ -91,12 +95,33 @@ def test_what_annotators_saw_is_agreement_and_no_audit() -> None:
     assert said["accuracy"]["n_audits"] == 0
 
 
-def test_a_wrong_answer_is_doubtful_and_those_who_contradict_it_are_named() -> None:
+def test_a_wrong_answer_is_worth_a_second_look_and_those_who_contradict_it_are_named() -> None:
     said = report(TRUE | {0: 2}, []).said
-    assert said["suspects"][0]["task"] == 100
-    assert said["suspects"][0]["suggestion"] == 0
-    assert {TRUTH[task - 100] for task in said["suspects"][0]["contradicted_by"]} == {0}
+    [found] = said["second_look"]
+    assert (found["task"], found["answer"], found["others_say"]) == (100, "cat", "ant")
+    assert LEAST_SHARE <= found["share"] <= 1
+    assert {TRUTH[task - 100] for task in found["others"]} == {0}
     assert said["conflicts"] == 1
+
+
+def test_answers_that_are_right_are_worth_none() -> None:
+    assert report(TRUE, []).said["second_look"] == []
+
+
+def test_numbers_are_as_people_read_them() -> None:
+    said = report(TRUE | {0: 2}, [entry("frozen", row, TRUE[row]) for row in AUDITS]).said
+    assert said["accuracy"]["is_shown"]
+    numbers = [number for number in floats(said) if number is not None]
+    assert len(numbers) > 10
+    assert all(number == round(number, 6) for number in numbers)
+    json.dumps(said, allow_nan=False)
+
+
+def floats(said: Any) -> Iterator[float]:
+    if isinstance(said, float):
+        yield said
+    for part in said.values() if isinstance(said, dict) else said if isinstance(said, list) else ():
+        yield from floats(part)
 
 
 @pytest.mark.parametrize("n", [0, 1, 36])

@@ -450,6 +450,29 @@ def test_a_project_that_disconnected_is_not_found(tmp_path: Path) -> None:
     assert len(list(home.stores())) == 1
 
 
+def test_by_its_number_alone_the_same_project_is_found_as_by_its_full_name(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.known(1) is None
+    registered(home, "http://two", "1.2", at=200)
+    registered(home, "http://one", "1.2", at=100)
+    registered(home, "http://three", "1.9", at=50).update_connection(closed=True)
+    home.find("1.2")
+    assert home.known(1).folder == home.find("1.2").folder == home.store("http://one", "1.2").folder
+    assert Home(tmp_path, "http://two").known(1).folder == home.store("http://two", "1.2").folder
+    for url in ("http://one", "http://two"):
+        home.store(url, "1.2").update_connection(closed=True)
+    assert home.known(1).folder == home.store("http://three", "1.9").folder, (
+        "of closed ones, too, that known longest"
+    )
+
+
+def test_at_one_host_the_project_that_was_created_last_has_the_number(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    registered(home, "http://one", "1.99", at=100)
+    registered(home, "http://one", "1.100", at=200)
+    assert home.known(1).folder.name == "1.100"
+
+
 def test_an_unknown_project_is_named(tmp_path: Path) -> None:
     registered(Home(tmp_path), "http://one", "11.2", at=100)
     with pytest.raises(UnknownProjectError, match=r"'1\.2' is not known"):

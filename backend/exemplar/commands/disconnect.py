@@ -4,7 +4,6 @@ import shutil
 import time
 from contextlib import ExitStack
 
-from exemplar.commands.known import known_project
 from exemplar.errors import ClosedError, CredentialsError, LabelStudioError, UnknownProjectError
 from exemplar.labelstudio.client import Client
 from exemplar.rows import Disconnected, disconnect, why_not_found
@@ -18,7 +17,7 @@ WAIT = 120.0
 
 
 def disconnect_project(settings: Settings, project_id: int) -> Disconnected | None:
-    """Disconnect a project by its number and forget what is kept of it here.
+    """Disconnect a project by its number and forget what is kept of it here; not what another host's has.
 
     Return what was taken back; None for a project that is gone from Label Studio, with all that stood there.
 
@@ -30,8 +29,13 @@ def disconnect_project(settings: Settings, project_id: int) -> Disconnected | No
         If nothing of ours is in the project.
     """
     home = Home(settings.model_dir, settings.label_studio_url)
-    stores = list(home.introduced(f"{project_id}.*"))
-    connection = known_project(settings, project_id).connection() if stores else None
+    known = home.known(project_id)
+    connection = known.connection() if known else None
+    stores = [
+        store
+        for store in home.introduced(f"{project_id}.*")
+        if known is not None and store.folder.parent == known.folder.parent
+    ]
     with ExitStack() as held:
         for store in stores:
             _hold(store, held)

@@ -8,7 +8,7 @@ from exemplar.store.snapshot import Snapshot
 
 
 def known_project(settings: Settings, project_id: int) -> ProjectStore:
-    """Return what is kept of a project, closed ones too; of two hosts' the one that was introduced last.
+    """Return what is kept of a project, closed ones too; of two hosts' the one known longest (``Home.known``).
 
     Raises
     ------
@@ -18,9 +18,9 @@ def known_project(settings: Settings, project_id: int) -> ProjectStore:
         If MODEL_DIR cannot be read.
     """
     home = Home(settings.model_dir, settings.label_studio_url)
-    stores = list(home.introduced(f"{project_id}.*"))
-    if stores:
-        return max(stores, key=lambda store: store.raised_at("introduced"))
+    store = home.known(project_id)
+    if store is not None:
+        return store
     if home.folder.is_dir():
         list(home.folder.iterdir())  # raises if it is not ours to read: then nobody knows
     raise UnknownProjectError(str(project_id), _why_unknown(home, project_id))

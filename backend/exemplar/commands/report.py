@@ -12,6 +12,8 @@ from exemplar.store.snapshot import Facts, not_used_sentence
 
 # So many reasons why tasks are left out are told.
 N_REASONS = 5
+# So many answers that differ from their neighbours'.
+N_SECOND_LOOKS = 5
 
 
 def report(settings: Settings, project_id: int) -> Iterator[str]:
@@ -44,7 +46,7 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     if said["agreement"]["n"]:
         n, same = said["agreement"]["n"], said["agreement"]["n_same"]
         yield f"Agreement      annotators kept {same} of {n} pre-annotations that they saw; no measure of accuracy"
-    yield from _doubts(said, facts)
+    yield from _second_look(said)
     if trouble := store.audit_trouble():
         yield f"Audit log      {trouble}"
     yield f"Advice         {said['advice']['why']}"
@@ -102,12 +104,17 @@ def accept_sentence(found: dict[str, Any]) -> str:
     )
 
 
-def _doubts(said: dict[str, Any], facts: Facts) -> Iterator[str]:
-    for suspect in said["suspects"][:5]:
-        others = ", ".join(str(task) for task in suspect["contradicted_by"])
+def _second_look(said: dict[str, Any]) -> Iterator[str]:
+    """Name answers that differ from those near them, as many as are read; a former version kept none."""
+    found = said.get("second_look", [])
+    for one in found[:N_SECOND_LOOKS]:
+        others = ", ".join(map(str, one["others"]))
         yield (
-            f"Doubtful       task {suspect['task']}: rather {facts.labeling.classes[suspect['suggestion']]!r}, "
-            f"say tasks {others}"
+            f"Second look    task {one['task']}: answered {one['answer']!r}; its neighbours' answers speak for "
+            f"{one['others_say']!r}, {one['share']:.0%} to {1 - one['share']:.0%} (tasks {others})"
         )
+    if found:
+        more = f"; {len(found) - N_SECOND_LOOKS} more stand in `GET /`" if len(found) > N_SECOND_LOOKS else ""
+        yield f"               An answer that differs from its neighbours' may be right all the same{more}"
     if said["conflicts"]:
         yield f"Conflicts      {said['conflicts']} clusters hold different answers"

@@ -70,6 +70,7 @@ def make_snapshot(
         learned,
         log,
         checkpoints,
+        classes=held.labeling.classes,
         generation=generation_name(generation),
         accepting=accepting,
     )

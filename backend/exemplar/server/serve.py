@@ -59,9 +59,22 @@ def _serve(settings: Settings, *, dry_run: bool) -> int:
         )
     with _listener(settings.host, settings.port) as listener:
         logger.info("Listening on %s, port %d", settings.host, settings.port)
+        logger.info("In Label Studio: Settings ▸ Model ▸ Connect Model, with the URL %s", address_to_give(settings))
         web = Child("web", serve_web, (settings, listener), graceful=True)
         worker = Child("worker", work, (settings, dry_run))
         return supervise([web, worker])
+
+
+def address_to_give(settings: Settings) -> str:
+    """Return the address that a person gives Label Studio, as far as we can know how it reaches us."""
+    if settings.own_urls:
+        return " or ".join(settings.own_urls)
+    if settings.host in ("localhost", "127.0.0.1", "::1"):
+        return f"http://localhost:{settings.port}"
+    if settings.host in ("0.0.0.0", "::"):
+        return f"http://{socket.gethostname()}:{settings.port}, or another name of this machine"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -87,7 +100,7 @@ def serve_web(settings: Settings, listener: socket.socket) -> None:
         http=GuardedProtocol,
         ws="none",
         proxy_headers=False,  # who may say for whom he speaks is not known
-        loop="uvloop",  # answers a webhook, inside an annotator's Submit, in two thirds of asyncio's time
+        loop="auto",  # uvloop, but for Windows: answers a webhook, inside a Submit, in two thirds of asyncio's time
         log_config=None,
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=FINISH,

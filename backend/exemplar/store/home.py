@@ -103,6 +103,15 @@ class Home:
             raise UnknownProjectError(key, *closed[:1])
         return min(found, key=_known_since)
 
+    def known(self, project_id: int) -> ProjectStore | None:
+        """Return the project of that number, closed ones too; None if there is none.
+
+        Of two hosts' the one that ``find`` would take: one that is connected, known longest. At one host only the
+        last that was created has the number now; those before it are of a database that was made anew.
+        """
+        of_host = {store.folder.parent: store for store in sorted(self.introduced(f"{project_id}.*"), key=_created)}
+        return min(of_host.values(), key=lambda store: (_is_closed(store), _known_since(store)), default=None)
+
     def note_disconnected(self, project_id: int) -> None:
         """Remember that a project was disconnected, though nothing else is kept of it."""
         folder = self.folder / DISCONNECTED
@@ -125,6 +134,15 @@ class Home:
 def _known_since(store: ProjectStore) -> float:
     connection = store.connection()
     return connection.since if connection else float("inf")
+
+
+def _is_closed(store: ProjectStore) -> bool:
+    connection = store.connection()
+    return connection is not None and connection.closed
+
+
+def _created(store: ProjectStore) -> int:
+    return int(store.folder.name.partition(".")[2])
 
 
 def _host_folder(url: str) -> str:

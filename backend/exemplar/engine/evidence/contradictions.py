@@ -1,9 +1,13 @@
-"""Answers that look wrong: contradicted by what all other answers say of the task, or by their own cluster."""
+"""Answers that differ from what all other answers say of the task, or from those of their own cluster.
+
+They may well be right: where classes meet, some of a truthful annotator's do.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from exemplar.engine.propagation import UNLABELED, leave_one_out, typical_mass
 from exemplar.errors import InputError
@@ -19,6 +23,8 @@ class Suspect:
         Its index among the labelled tasks.
     score : float
         How much more the others speak for another class, as a logarithm of odds; above 0 for all suspects.
+    share : float
+        The same as a share of what they say for either class, from 0.5 to 1.
     suggestion : int
         That class.
     witnesses : int array of shape (at most n_witnesses,)
@@ -27,6 +33,7 @@ class Suspect:
 
     label: int
     score: float
+    share: float
     suggestion: int
     witnesses: NDArray[np.intp]
 
@@ -74,13 +81,24 @@ def suspicion(G_LL: NDArray[np.float32], Y: NDArray[np.float32]) -> NDArray[np.f
     return scores
 
 
-def suspects(G_LL: NDArray[np.float32], Y: NDArray[np.float32], *, n_witnesses: int = 3) -> list[Suspect]:
+def suspects(
+    G_LL: NDArray[np.float32],
+    Y: NDArray[np.float32],
+    *,
+    least_share: float = 0.5,
+    least_fellows: int = 0,
+    n_witnesses: int = 3,
+) -> list[Suspect]:
     """Return the answers that others contradict, the most suspicious first; ties by index.
 
     Parameters
     ----------
     G_LL, Y
         As in ``suspicion``.
+    least_share : float
+        Those of which the others are less sure are left out.
+    least_fellows : int
+        Those whose class has fewer other answers are left out: nobody was there to speak for it.
     n_witnesses : int
 
     Raises
@@ -91,8 +109,9 @@ def suspects(G_LL: NDArray[np.float32], Y: NDArray[np.float32], *, n_witnesses: 
     Examples
     --------
     >>> G = np.float32([[5, 2, 1], [2, 5, 2], [1, 2, 5]])
-    >>> [(found.label, found.suggestion, found.witnesses.tolist()) for found in suspects(G, np.eye(2)[[0, 0, 1]])]
-    [(2, 0, [1, 0])]
+    >>> [found] = suspects(G, np.eye(2)[[0, 0, 1]])
+    >>> found.label, found.suggestion, found.witnesses.tolist(), round(found.share, 2)
+    (2, 0, [1, 0], 0.75)
     """
     if n_witnesses < 0:
         raise InputError(f"n_witnesses is {n_witnesses}: expected 0 or more")
@@ -100,10 +119,19 @@ def suspects(G_LL: NDArray[np.float32], Y: NDArray[np.float32], *, n_witnesses: 
     Y = np.asarray(Y, np.float32)
     y = Y.argmax(axis=1)
     _, _, suggestions = _sides(leave_one_out(G_LL, Y), Y)
+    shares = expit(scores)
+    fellows = np.bincount(y, minlength=Y.shape[1])[y] - 1
+    named = (scores > 0) & (shares >= least_share) & (fellows >= least_fellows)
     ranked = np.argsort(-scores, kind="stable")
     return [
-        Suspect(int(i), float(scores[i]), int(suggestions[i]), _witnesses(G_LL[i], y != y[i], n_witnesses))
-        for i in ranked[scores[ranked] > 0]
+        Suspect(
+            int(i),
+            float(scores[i]),
+            float(shares[i]),
+            int(suggestions[i]),
+            _witnesses(G_LL[i], y != y[i], n_witnesses),
+        )
+        for i in ranked[named[ranked]]
     ]
 
 
