@@ -12,6 +12,7 @@ Each kind maps to one HTTP status; each message has the name, the value and what
     ├── UnknownProjectError      404  no project of that name was ever set up here
     │   └── UnconfirmedError     404  somebody introduced a project, and Label Studio does not confirm it
     ├── NothingLearnedError      409  a project that is known, and of which nothing is learned yet
+    ├── EmbedderError            503  what makes vectors of values cannot be had here
     ├── ClosedError              410  a project that is gone from Label Studio, or has disconnected us
     ├── CredentialsError         424  Label Studio refuses our API key, or there is none
     ├── LabelStudioError         502  Label Studio answered what we cannot use
@@ -69,6 +70,15 @@ class NothingLearnedError(ExemplarError):
     """A project that is known here, and of which nothing is learned yet."""
 
     status = 409
+
+
+class EmbedderError(ExemplarError):
+    """An embedder that cannot be had here: its package or weights are missing, broken or others."""
+
+    status = 503
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} cannot be had: {why}")
 
 
 class ClosedError(ExemplarError):

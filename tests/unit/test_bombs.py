@@ -13,9 +13,9 @@ from PIL import Image
 
 from bombs import BOMBS, bomb, encoded
 from exemplar.errors import TaskDataError
-from exemplar.features.images import decoding
+from exemplar.features.images import decode, decoding
 from exemplar.features.images.decoding import MAX_DECODING, MAX_OPEN, Budget
-from exemplar.features.images.thumbnail import image_vector
+from exemplar.features.images.thumbnail import Thumbnail
 
 MIB = 2**20
 # A child reads all files that are named, by eight threads, and says how far its memory rose above what it was.
@@ -23,7 +23,7 @@ CHILD = """
 import sys, threading
 from pathlib import Path
 from exemplar.errors import TaskDataError
-from exemplar.features.images.thumbnail import image_vector
+from exemplar.features.images import decode
 
 def memory(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1]) * 1024
@@ -31,7 +31,7 @@ def memory(name):
 def read(path):
     try:
         with open(path, "rb") as file:
-            image_vector(file)
+            decode(file)
         print("read", path)
     except TaskDataError as error:
         print(error)
@@ -47,6 +47,10 @@ for thread in threads:
     thread.join()
 print("rose by", memory("VmHWM") - idle)
 """
+
+
+def image_vector(data: bytes) -> np.ndarray:
+    return Thumbnail().transform([decode(data)])[0]
 
 
 def rise(folder: Path, *images: bytes) -> tuple[int, str]:

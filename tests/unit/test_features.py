@@ -13,7 +13,8 @@ from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
 
 from exemplar.errors import TaskDataError
-from exemplar.features.images.thumbnail import LUMA_SIDE, N_FEATURES, image_vector
+from exemplar.features.images import decode
+from exemplar.features.images.thumbnail import LUMA_SIDE, Thumbnail
 from exemplar.features.texts.words import N_COMPONENTS, TextModel, fit_text_model
 
 
@@ -28,6 +29,10 @@ def photo(width: int = 48, height: int = 32) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     rgb = np.stack([255 * x / (width - 1), 255 * y / (height - 1), 255 - 255 * x / (width - 1)], axis=2)
     return Image.fromarray(np.uint8(rgb))
+
+
+def image_vector(data: bytes) -> np.ndarray:
+    return Thumbnail().transform([decode(data)])[0]
 
 
 def luma(vector: np.ndarray) -> np.ndarray:
@@ -98,7 +103,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_is_a_vector(kind: str) -> None:
     vector = image_vector(encoded(*KINDS[kind]))
-    assert (vector.shape, vector.dtype) == ((N_FEATURES,), "float32")
+    assert (vector.shape, vector.dtype) == ((Thumbnail.n_features,), "float32")
     assert np.isfinite(vector).all()
     assert vector.min() >= 0
     assert vector.max() <= 1

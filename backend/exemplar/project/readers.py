@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from exemplar.context import Project
 from exemplar.errors import TaskDataError
-from exemplar.features.images.thumbnail import image_vector
+from exemplar.features.images import decode
+from exemplar.features.images.thumbnail import Thumbnail
 from exemplar.labelstudio.tasks import Task
 from exemplar.pacing import considerate
 
@@ -118,7 +119,8 @@ class Readers:
                 self._started[task.id] = (host, time.monotonic())
             file = self._project.files.read(address)
         with file:
-            return image_vector(file)
+            vector: Vector = Thumbnail().transform([decode(file)])[0]
+            return vector
 
     def _next(self) -> tuple[str, Task] | None:
         with self._changed:

@@ -57,7 +57,7 @@ class Read:
 
 def features_identity(labeling: Labeling) -> str:
     """Return the kind of vectors that tasks of this labeling get."""
-    return f"{labeling.field}:{thumbnail.IDENTITY if labeling.kind == 'image' else words.IDENTITY}"
+    return f"{labeling.field}:{thumbnail.Thumbnail.identity if labeling.kind == 'image' else words.IDENTITY}"
 
 
 def nothing_to_read(labeling: Labeling, tasks: Sequence[Task]) -> dict[int, str]:

@@ -1,7 +1,8 @@
 """Texts as vectors: TF-IDF of words and word pairs, reduced by SVD (latent semantic analysis)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,22 @@ class TextModel:
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
     analyzer: str = "word"
+    identity = IDENTITY
+
+    @property
+    def n_features(self) -> int:
+        """Return the length of a vector."""
+        return len(self.components)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that the model is made of."""
+        return {"idf": self.idf, "components": self.components}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return all else that it is made of."""
+        return {"terms": self.terms, "analyzer": self.analyzer}
 
     def transform(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors of unit length (zero where no term is known), shape (n_texts, n_components)."""
@@ -49,6 +66,23 @@ class TextModel:
             X = np.asarray(vectorizer.transform(map(_beginning, texts)) @ self.components.T, np.float32)
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
+
+
+class Words:
+    """Fits text models."""
+
+    name = "words"
+    identity = IDENTITY
+    kinds = ("text",)
+    about = "TF-IDF of words and word pairs, reduced by SVD, learned from the pool"
+
+    def fit(self, values: Sequence[str]) -> TextModel:
+        """Learn terms and components from a pool."""
+        return fit_text_model(values)
+
+    def restore(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TextModel:
+        """Return the model that was made of these."""
+        return TextModel(tuple(facts["terms"]), arrays["idf"], arrays["components"], facts["analyzer"])
 
 
 def fit_text_model(texts: Sequence[str]) -> TextModel:

@@ -1,0 +1,204 @@
+"""Embedders: which there are, which can be had, and what sees a kind of values."""
+
+import doctest
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exemplar import recipes
+from exemplar.errors import EmbedderError
+from exemplar.features import DEFAULTS, KINDS, Block, blocks, choose, columns_of, embedder, identity_of, registry
+from exemplar.features.embedder import Embedder, PoolEmbedder, key_of
+from exemplar.recipes import BUILT_IN, read_recipe, read_recipes, written
+
+
+class Lengths:
+    """An embedder as somebody else would write it."""
+
+    name = "lengths"
+    identity = "lengths-1"
+    kinds = ("text",)
+    n_features = 2
+    batch_size = 10
+
+    def transform(self, values: Sequence[str]) -> np.ndarray:
+        return np.array([[len(value), 1] for value in values], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test makes or breaks is so for this test alone."""
+    monkeypatch.setattr(registry, "_made", dict(registry._made))
+    monkeypatch.setattr(registry, "_out_of_order", {})
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Install an embedder as a package with an entry point would."""
+
+    def install_one(made: Any, name: str = "lengths") -> None:
+        point = EntryPoint(name, "somewhere:it", recipes.GROUP)
+        monkeypatch.setattr(EntryPoint, "load", lambda self: made)
+        monkeypatch.setattr(recipes, "entry_points", lambda group: [point])
+        recipes.plugins.cache_clear()
+
+    yield install_one
+    recipes.plugins.cache_clear()
+
+
+# ── Recipes ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "spelt"),
+    [
+        ("auto", "auto"),
+        ("words", "words"),
+        ("1*words", "words"),
+        (" words+.50 *thumbnail ", "words + 0.5*thumbnail"),
+        ("text: words; image :thumbnail", "image: thumbnail; text: words"),
+        ("photo of it: auto", "photo of it: auto"),
+    ],
+)
+def test_a_recipe_has_one_spelling(said: str, spelt: str) -> None:
+    assert written(read_recipes(said)) == spelt
+    assert written(read_recipes(spelt)) == spelt
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("", "auto, or embedders"),
+        ("words,thumbnail", "auto, or embedders"),
+        ("words + ", "auto, or embedders"),
+        ("-1*words", "auto, or embedders"),
+        ("two*words", "auto, or embedders"),
+        ("0*words", "weights above 0"),
+        ("1e3*words", "auto, or embedders"),
+        ("101*words", "weights above 0 and up to 100"),
+        ("words + words", "each embedder once"),
+        ("bert", r"that there are \(.*words.*\), not 'bert'"),
+        ("text: words; words", "a name before each recipe"),
+        ("text: words; text: auto", "one recipe for each view"),
+    ],
+)
+def test_what_is_no_recipe_says_what_was_expected(said: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        read_recipes(said)
+
+
+@pytest.mark.parametrize("module", [recipes, blocks], ids=lambda module: module.__name__)
+def test_the_examples_hold(module: Any) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+# ── Embedders ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_ours_are_what_they_should_be(name: str) -> None:
+    one = embedder(name)
+    assert isinstance(one, Embedder | PoolEmbedder)
+    assert one.name == name
+    assert set(one.kinds) <= set(KINDS)
+    assert one.about  # type: ignore[union-attr]  # all of ours say it
+
+
+def test_the_defaults_are_recipes_of_ours_that_take_their_kind() -> None:
+    for kind, texts in DEFAULTS.items():
+        for text in texts:
+            assert all(kind in embedder(term.name).kinds for term in read_recipe(text))
+
+
+def test_of_a_package_with_an_entry_point_the_embedder_can_be_wanted(install: Any) -> None:
+    install(Lengths)
+    choice = choose("text", read_recipe("words + 2*lengths"))
+    assert [one.name for one in choice.embedders] == ["words", "lengths"]
+    assert choice.weights == (1, 2)
+    assert choice.why == "wanted: words + 2*lengths"
+
+
+def test_a_name_of_ours_stays_ours(install: Any) -> None:
+    install(Lengths, name="words")
+    assert "words" not in recipes.plugins()
+    assert embedder("words").identity != "lengths-1"
+
+
+def broken(**changes: Any) -> type:
+    return type("Broken", (Lengths,), changes)
+
+
+def not_installed() -> None:
+    raise ImportError("No module named 'lengths'")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (not_installed, "ImportError: No module named 'lengths'"),
+        (object, "it has neither name"),
+        (broken(name="other"), "calls itself 'other'"),
+        (broken(identity=""), "identity is ''"),
+        (broken(kinds=("smell",)), "kinds are .*smell.*: expected some of text"),
+        (broken(kinds="text"), "kinds are 'text'"),
+        (broken(n_features=0), "n_features is 0: expected a whole number from 1"),
+        (broken(batch_size=1.5), "batch_size is 1.5"),
+    ],
+)
+def test_one_that_is_none_cannot_be_had_and_the_default_serves(
+    made: Any, why: str, install: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(made)
+    for _ in range(3):
+        with pytest.raises(EmbedderError, match=why):
+            embedder("lengths")
+    assert len(caplog.records) == 1
+    choice = choose("text", read_recipe("lengths"))
+    assert "lengths" not in [one.name for one in choice.embedders]
+    assert choice.why.startswith("lengths cannot be had: ")
+
+
+def test_a_recipe_for_other_kinds_leaves_a_view_to_us() -> None:
+    assert choose("image", read_recipe("words")).embedders == choose("image").embedders
+
+
+def test_a_kind_that_nothing_takes_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "DEFAULTS", {})
+    with pytest.raises(EmbedderError, match="no embedder takes sound"):
+        choose("sound")
+
+
+# ── Values and blocks ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_is_that_of_what_a_value_says() -> None:
+    values = ["a", "b", "", "\ud83d", {"a": 1}, {"a": "1"}, ["a", 1], '{"a": 1}']
+    assert len({key_of(value) for value in values}) == len(values)
+    assert {len(key_of(value)) for value in values} == {16}
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+
+
+def test_a_block_has_its_weight_in_length_and_zeros_stay_zeros() -> None:
+    these = [Block("t", "f", "text", name, name, weight, 2) for name, weight in [("a", 1.0), ("b", 0.5)]]
+    X = np.zeros((3, 4), np.float32)
+    vectors = np.float32([[3e-20, 0], [0, 0], [1, 1e20]])
+    for block, columns in zip(these, columns_of(these), strict=True):
+        blocks.put(X, slice(0, 3), block, columns, vectors)
+    lengths = np.array([np.linalg.norm(X[:, columns], axis=1) for columns in columns_of(these)])
+    np.testing.assert_allclose(lengths, [[1, 0, 1], [0.5, 0, 0.5]], rtol=1e-6)
+
+
+def test_the_identity_tells_views_embedders_and_weights() -> None:
+    def identity(**changes: Any) -> str:
+        return identity_of([Block(**{**vars(Block("t", "f", "text", "a", "a-1", 1.0)), **changes})])
+
+    known = {
+        identity(**change) for change in [{}, {"field": "g"}, {"kind": "html"}, {"identity": "a-2"}, {"weight": 2}]
+    }
+    assert len(known) == 5
+    assert identity(view="other") == identity(n_features=7) == identity()
