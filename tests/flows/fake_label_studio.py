@@ -114,7 +114,7 @@ class FakeLabelStudio:
         """Do "Retrieve predictions": one request for all tasks without a row of the backend's version."""
         for backend in self.state.backends_of(project["id"]):
             version = self._update_backend(backend)
-            rows = [row for row in self.state.predictions.values() if row["model_version"] == version]
+            rows = [row for row in self.state.predictions_of(project["id"]) if row["model_version"] == version]
             tasks = [self.state.task(id_) for id_ in task_ids if id_ not in {row["task"] for row in rows}]
             if backend["state"] != "CO" or not tasks:
                 continue
@@ -151,7 +151,7 @@ class FakeLabelStudio:
             if isinstance(answer, str):
                 text = f"it doesn't look like a valid ML backend. Reason: {answer}.\n"
                 raise ApiError(400, {"non_field_errors": [f"Successfully connected to {url} but {text}"]})
-        self.state.backends[backend["id"]] = backend
+        self.state.add_backend(backend)
         hook_url = url.rstrip("/") + "/webhook"
         if hook_url not in {hook["url"] for hook in self.state.webhooks_of(project["id"])}:
             self.create_webhook({"project": project["id"], "url": hook_url})
@@ -181,7 +181,7 @@ class FakeLabelStudio:
             raise ApiError(404, "No MLBackend matches the given query.")
         backend = self.state.backends[backend_id]
         self._update_backend(backend)
-        del self.state.backends[backend_id]
+        self.state.delete_backend(backend_id)
         project = self.state.project(backend["project"])
         if project["model_version"] == backend["title"]:
             project["model_version"] = ""
@@ -516,8 +516,7 @@ def _add_connection_routes(app: FastAPI, studio: FakeLabelStudio) -> None:
 
     @app.delete("/api/webhooks/{webhook_id}", dependencies=guarded, status_code=204)
     def delete_webhook(webhook_id: int) -> None:
-        if state.webhooks.pop(webhook_id, None) is None:
-            raise ApiError(404, "No Webhook matches the given query.")
+        state.delete_webhook(webhook_id)
 
 
 def _add_file_routes(app: FastAPI, studio: FakeLabelStudio) -> None:

@@ -38,7 +38,7 @@ class State:
     """Projects and what belongs to them, as dicts of the shape that the API answers.
 
     ``announce`` is called with project id, action and payload after each change that the real one tells its
-    webhooks of.
+    webhooks of. ``lock`` is held while rows are changed or gone through, and never while a webhook is sent.
     """
 
     def __init__(self) -> None:
@@ -159,7 +159,8 @@ class State:
         return self.tasks[task_id]
 
     def tasks_of(self, project_id: int) -> list[Json]:
-        return [self.tasks[id_] for id_ in sorted(self.tasks) if self.tasks[id_]["project"] == project_id]
+        with self.lock:
+            return [self.tasks[id_] for id_ in sorted(self.tasks) if self.tasks[id_]["project"] == project_id]
 
     def patch_task(self, task_id: int, data: Json) -> Json:
         """Change a task's data; the real one tells no webhook of that (seen)."""
@@ -182,10 +183,9 @@ class State:
             self.announce(project_id, "TASKS_DELETED", {"tasks": deleted})
 
     def show_task(self, task: Json) -> Json:
-        return task | {
-            "annotations": self.annotations_of(task["id"]),
-            "predictions": [row for row in self.predictions.values() if row["task"] == task["id"]],
-        }
+        with self.lock:
+            rows = [row for row in self.predictions.values() if row["task"] == task["id"]]
+            return task | {"annotations": self.annotations_of(task["id"]), "predictions": rows}
 
     def touch(self, task_id: int) -> None:
         self.task(task_id)["updated_at"] = self.now()
@@ -194,9 +194,9 @@ class State:
 
     def annotations_of(self, task_id: int) -> list[Json]:
         # The newest comes first, as in the API.
-        return [
-            self.annotations[id_] for id_ in sorted(self.annotations, reverse=True) if self._is_of(id_, task_id)
-        ]
+        with self.lock:
+            ids = sorted(self.annotations, reverse=True)
+            return [self.annotations[id_] for id_ in ids if self._is_of(id_, task_id)]
 
     def _is_of(self, annotation_id: int, task_id: int) -> bool:
         return bool(self.annotations[annotation_id]["task"] == task_id)
@@ -235,8 +235,9 @@ class State:
         return annotation
 
     def _event(self, annotation: Json) -> Json:
-        shown = next((row for row in self.predictions.values() if row["id"] == annotation["parent_prediction"]), {})
-        return annotation | {"prediction": dict(shown)}
+        with self.lock:
+            shown = self.predictions.get(annotation["parent_prediction"], {})
+            return annotation | {"prediction": dict(shown)}
 
     def _recount(self, task: Json) -> None:
         task["is_labeled"] = len(self.answers(task["id"])) >= task["overlap"]
@@ -287,7 +288,8 @@ class State:
     # -- predictions ------------------------------------------------------------------------------------
 
     def predictions_of(self, project_id: int) -> list[Json]:
-        return [row for row in self.predictions.values() if row["project"] == project_id]
+        with self.lock:
+            return [row for row in self.predictions.values() if row["project"] == project_id]
 
     def current_rows(self, project_id: int) -> dict[int, Json]:
         """Return the row of each task under ``project.model_version``, the latest of several."""
@@ -374,10 +376,20 @@ class State:
     # -- connections ------------------------------------------------------------------------------------
 
     def backends_of(self, project_id: int) -> list[Json]:
-        return [backend for backend in self.backends.values() if backend["project"] == project_id]
+        with self.lock:
+            return [backend for backend in self.backends.values() if backend["project"] == project_id]
+
+    def add_backend(self, backend: Json) -> None:
+        with self.lock:
+            self.backends[backend["id"]] = backend
+
+    def delete_backend(self, backend_id: int) -> None:
+        with self.lock:
+            del self.backends[backend_id]
 
     def webhooks_of(self, project_id: int) -> list[Json]:
-        return [hook for hook in self.webhooks.values() if hook["project"] == project_id]
+        with self.lock:
+            return [hook for hook in self.webhooks.values() if hook["project"] == project_id]
 
     def create_webhook(self, values: Json) -> Json:
         with self.lock:
@@ -385,6 +397,11 @@ class State:
             hook |= {"headers": {}, "is_active": True, "actions": [], **values}
             self.webhooks[hook["id"]] = hook
             return hook
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        with self.lock:
+            if self.webhooks.pop(webhook_id, None) is None:
+                raise ApiError(404, "No Webhook matches the given query.")
 
     # -- the queue --------------------------------------------------------------------------------------
 
