@@ -1,16 +1,18 @@
 """Files of tasks: who gets the key, which hosts are asked, and how much of an answer is read."""
 
 import base64
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 import hostile
 from exemplar.errors import NotNowError, TaskDataError
-from exemplar.hosts import connecting
+from exemplar.hosts import breakers, connecting
 from exemplar.hosts.allowed import AllowedHosts
 from exemplar.hosts.breakers import FAILURES, Breakers
 from exemplar.labelstudio import files as module
@@ -456,6 +458,32 @@ def test_a_host_that_hangs_is_left_alone_after_some_tries(
     assert len(hanging.requests) == FAILURES
     assert time.monotonic() - started < 3
     assert list(files.breakers.left_alone()) == [f"127.0.0.1:{hanging.port}"]
+
+
+def test_a_host_that_hangs_while_somebody_waits_is_left_alone_unless_it_gives_others_meanwhile(
+    host: Hosting, open_files: OpenFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers, "HUNG", 0.2)
+
+    def manner(connection: socket.socket, path: str) -> None:
+        (hostile.hang if path == "/hangs.png" else answer(PICTURE))(connection, path)
+
+    mixed = host(manner)
+    files = open_files(mixed.url)
+
+    def hangs() -> None:
+        with pytest.raises(NotNowError):
+            files.read(f"{mixed.url}/hangs.png", until=time.monotonic() + 1)
+
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(hangs)
+        while not mixed.requests:
+            time.sleep(0.01)
+        files.read(f"{mixed.url}/good.png").close()
+        waiting.result()
+    assert files.breakers.left_alone() == {}
+    hangs()
+    assert list(files.breakers.left_alone()) == [f"127.0.0.1:{mixed.port}"]
 
 
 def test_files_that_are_gone_leave_a_host_open(host: Hosting, open_files: OpenFiles) -> None:

@@ -221,7 +221,7 @@ def test_a_host_that_fails_in_a_row_is_left_alone_and_then_tried_with_one_reques
     for _ in range(FAILURES):
         hosts.enter("slow")
         hosts.failed("slow")
-    with pytest.raises(NotNowError, match="slow did not answer 3 times in a row and is left alone") as told:
+    with pytest.raises(NotNowError, match="slow does not answer and is left alone") as told:
         hosts.enter("slow")
     assert told.value.again_at == now + breakers.LEFT_ALONE
     assert hosts.left_alone() == {"slow": now + breakers.LEFT_ALONE}
@@ -246,6 +246,26 @@ def test_failures_that_are_not_in_a_row_leave_a_host_open() -> None:
         hosts.failed("flaky")
         hosts.answered("flaky")
         hosts.enter("flaky")
+
+
+def test_a_host_that_gave_nothing_while_somebody_waited_is_left_alone_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(breakers.time, "monotonic", lambda: now)
+    hosts = Breakers()
+    hanging, brief, mixed = (hosts.enter(name) for name in ("hanging", "brief", "mixed"))
+    now += breakers.HUNG - 1
+    hosts.failed("brief", waited=brief)
+    hosts.enter("mixed")
+    hosts.answered("mixed")
+    hosts.enter("mixed")
+    now += 1
+    hosts.failed("hanging", waited=hanging)
+    hosts.failed("mixed", waited=mixed)
+    assert list(hosts.left_alone()) == ["hanging"]
+    hosts.failed("not waited for")
+    assert list(hosts.left_alone()) == ["hanging"]
 
 
 def test_a_host_that_says_when_to_come_back_is_left_alone_until_then() -> None:

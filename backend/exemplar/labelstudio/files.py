@@ -94,8 +94,11 @@ class Files:
         """Return whether Label Studio is asked for it."""
         return self.host(address) == str(self._origin)
 
-    def read(self, address: str, *, seconds: float = FILE_SECONDS) -> BinaryIO:
+    def read(self, address: str, *, seconds: float = FILE_SECONDS, until: float | None = None) -> BinaryIO:
         """Return the file behind an address, at its start; the caller closes it.
+
+        Somebody waits for it no longer than ``until`` (of ``time.monotonic``), if that is given: a host that gives
+        nothing all the while is left alone at once.
 
         Raises
         ------
@@ -107,8 +110,9 @@ class Files:
         try:
             if is_inline(address):
                 return _stored(_inline(address.strip()))
-            with deadline(time.monotonic() + seconds), self._reading():
-                return self._fetched(*self._located(address))
+            ends = time.monotonic() + seconds
+            with deadline(ends if until is None else min(ends, until)), self._reading():
+                return self._fetched(*self._located(address), waited_for=until is not None)
         except NotNowError as error:
             raise NotNowError(f"{_short(address)}: {error}", again_at=error.again_at) from error
         except (httpx.InvalidURL, httpx.DecodingError, TaskDataError, ValueError, zlib.error) as error:
@@ -155,16 +159,16 @@ class Files:
     def _is_under_prefix(self, path: str) -> bool:
         return path.startswith(f"{self._prefix}/")
 
-    def _fetched(self, url: httpx.URL, with_key: bool) -> BinaryIO:
+    def _fetched(self, url: httpx.URL, with_key: bool, *, waited_for: bool) -> BinaryIO:
         by_label_studio = from_label_studio = with_key
         for _ in range(MAX_REDIRECTS + 1):
             host = str(origin(url))
-            self.breakers.enter(host)
+            asked = self.breakers.enter(host)
             try:
                 with self._client(url, with_key, by_label_studio).stream("GET", url) as response:
                     body = None if response.has_redirect_location else _body(response, from_label_studio)
             except httpx.TransportError as error:
-                self.breakers.failed(host)
+                self.breakers.failed(host, waited=asked if waited_for else None)
                 raise NotNowError(f"{host} did not answer in time: {error or type(error).__name__}") from error
             except _BusyError as error:
                 self.breakers.failed(host, error.retry_after)

@@ -3,6 +3,9 @@
 A host gets two readers: more would crowd out the annotators where it is Label Studio. Two of all readers are kept
 for hosts that have given a file already, so that any number of hosts that give none leaves these going. Readers
 that still wait for a file when the time is up are left behind: each ends with its file's own deadline.
+
+What a host takes counts from when it is asked to when the file is there. Pauses for annotators' sake come before
+that, and decoding comes after it: neither is the host's.
 """
 
 import queue
@@ -11,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +30,19 @@ READERS = 8
 PER_HOST = 2
 FOR_PROVEN_HOSTS = 2
 LOOK_EVERY = 0.1
+# When nobody can wait any longer, what failed at that very moment is still heard of: its host is left alone then.
+LAST_WORDS = 1.0
 
 Vector = NDArray[np.float32]
+
+
+@dataclass
+class _Reading:
+    """A file on its way: when its host was asked for it, once it was, and whether it has come."""
+
+    host: str
+    asked_at: float | None = None
+    came: bool = False
 
 
 class Readers:
@@ -38,19 +53,20 @@ class Readers:
     project : Project
     tasks : sequence of Task
         Each with an address.
-    waited_for : bool
-        Somebody waits for them: Label Studio's files are then read without pauses for annotators' sake.
+    waited_until : float, optional
+        Somebody waits for them until then (of ``time.monotonic``): Label Studio's files are read without pauses for
+        annotators' sake, and no file for longer.
     """
 
-    def __init__(self, project: Project, tasks: Sequence[Task], *, waited_for: bool = False) -> None:
+    def __init__(self, project: Project, tasks: Sequence[Task], *, waited_until: float | None = None) -> None:
         self._project = project
-        self._waited_for = waited_for
+        self._waited_until = waited_until
         self._waiting: dict[str, deque[Task]] = {}
         for task in tasks:
             self._waiting.setdefault(project.files.host(task.value or ""), deque()).append(task)
         self._n_left = len(tasks)
-        self._started: dict[int, tuple[str, float]] = {}
-        self._proven: set[str] = {""}  # what needs no host
+        self._readings: dict[int, _Reading] = {}
+        self._given: dict[str, float] = {"": 0.0}  # when each host gave its last file; "" is what needs no host
         self._stopped = False
         self._changed = threading.Condition()
         self._done: queue.SimpleQueue[tuple[Task, Vector | Exception]] = queue.SimpleQueue()
@@ -65,18 +81,18 @@ class Readers:
         """Yield each task with its vector, or with why there is none, as they come.
 
         It ends when all are read, at the time ``until`` (of ``time.monotonic``), when ``interrupted`` says so, or
-        when nothing has come for so many seconds of ``patience`` after something had.
+        when hosts have given nothing for so many seconds of ``patience`` after something had come.
         """
         n_threads = min(READERS, sum(min(PER_HOST, len(tasks)) for tasks in self._waiting.values()))
         for _ in range(n_threads):
             threading.Thread(target=self._read_all, name="reader", daemon=True).start()
         came = None
         try:
-            while self._n_left and time.monotonic() < until and not interrupted():
+            while self._n_left and not self._is_over(until) and not interrupted():
                 try:
                     task, result = self._done.get(timeout=LOOK_EVERY)
                 except queue.Empty:
-                    if came is not None and time.monotonic() - came >= patience:
+                    if came is not None and time.monotonic() - came >= patience and self._only_waits():
                         return
                     continue
                 self._n_left -= 1
@@ -90,60 +106,88 @@ class Readers:
                 self._stopped = True
                 self._changed.notify_all()
 
-    def waiting_since(self) -> dict[int, float]:
-        """Return the tasks whose file has begun and not come, and for how many seconds it was waited for."""
+    def late(self, seconds: float) -> dict[int, float]:
+        """Return the tasks whose host is to blame that their file has not come, and how long it has been asked.
+
+        A host that gave nothing, or gave others when this one was late already. Where nothing has come since from
+        a host that gives, it may be us who are slow.
+        """
         with self._changed:
             now = time.monotonic()
-            return {task_id: now - started for task_id, (_, started) in self._started.items()}
+            asked = {
+                id_: (reading.host, reading.asked_at) for id_, reading in self._readings.items() if not reading.came
+            }
+            return {
+                task_id: now - at
+                for task_id, (host, at) in asked.items()
+                if at is not None and now - at >= seconds and self._given.get(host, now) - at >= seconds
+            }
+
+    def _is_over(self, until: float) -> bool:
+        now = time.monotonic()
+        if self._waited_until is None or now < until:
+            return now >= until
+        with self._changed:
+            return now >= until + LAST_WORDS or (not self._readings and self._done.empty())
+
+    def _only_waits(self) -> bool:
+        """Return whether nothing is being done but waiting: no file that came is being decoded."""
+        with self._changed:
+            return not any(reading.came for reading in self._readings.values())
 
     def _read_all(self) -> None:
         while (found := self._next()) is not None:
-            host, task = found
+            reading, task = found
             try:
-                result: Vector | Exception = self._read(host, task)
+                result: Vector | Exception = self._read(reading, task)
             except Exception as error:  # a reader's boundary: who asked gets it
                 result = error
             with self._changed:
-                self._started.pop(task.id, None)
-                if not isinstance(result, Exception):
-                    self._proven.add(host)
+                del self._readings[task.id]
+                self._done.put((task, result))
                 self._changed.notify_all()
-            self._done.put((task, result))
 
-    def _read(self, host: str, task: Task) -> Vector:
+    def _read(self, reading: _Reading, task: Task) -> Vector:
         address = task.value or ""
-        polite = self._project.files.is_own(address) and not self._waited_for
+        polite = self._project.files.is_own(address) and self._waited_until is None
         pause = considerate(self._project, interrupted=lambda: self._stopped) if polite else nullcontext()
         with pause:
             with self._changed:
-                self._started[task.id] = (host, time.monotonic())
-            file = self._project.files.read(address)
+                reading.asked_at = time.monotonic()
+            file = self._project.files.read(address, until=self._waited_until)
+            with self._changed:
+                reading.came = True
+                self._given[reading.host] = time.monotonic()
+                self._changed.notify_all()
         with file:
             vector: Vector = Thumbnail().transform([decode(file)])[0]
             return vector
 
-    def _next(self) -> tuple[str, Task] | None:
+    def _next(self) -> tuple[_Reading, Task] | None:
         with self._changed:
-            while not self._stopped and self._waiting:
+            while self._waiting and not self._stopped and not self._is_too_late():
                 host = self._free_host()
                 if host is not None:
                     tasks = self._waiting[host]
                     task = tasks.popleft()
                     if not tasks:
                         del self._waiting[host]
-                    self._started[task.id] = (host, time.monotonic())
-                    return host, task
+                    reading = self._readings[task.id] = _Reading(host)
+                    return reading, task
                 self._changed.wait()
             return None
 
+    def _is_too_late(self) -> bool:
+        return self._waited_until is not None and time.monotonic() >= self._waited_until
+
     def _free_host(self) -> str | None:
         """Return whose file to read next: of a host that has given one, or the host with the most files."""
-        busy = Counter(host for host, _ in self._started.values())
+        busy = Counter(reading.host for reading in self._readings.values())
         free = [host for host in self._waiting if busy[host] < PER_HOST]
-        proven = [host for host in free if host in self._proven]
+        proven = [host for host in free if host in self._given]
         if proven:
             return min(proven, key=lambda host: busy[host])
-        n_unproven = sum(n for host, n in busy.items() if host not in self._proven)
+        n_unproven = sum(n for host, n in busy.items() if host not in self._given)
         if n_unproven >= READERS - FOR_PROVEN_HOSTS:
             return None
         return max(free, key=lambda host: len(self._waiting[host]), default=None)

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 # Seconds of a round: longer than one file may take, so that each is either read or found too slow; where other
 # projects or annotators wait; and without which a first queue does not wait for files that are late.
 ROUND, BRIEF_ROUND, PATIENCE = 25.0, 1.0, 2.0
-# A file that was waited for so long when a round was broken off is late, and tried again like one that failed.
+# A file that its host was asked for so long ago when a round was broken off is late, where other files or none of
+# the host came, and is tried again like one that failed.
 LATE = 2.0
 # Seconds until a file is tried again, twice as many each time.
 TRY_AGAIN, AT_MOST = 10.0, 3600.0
@@ -98,6 +99,8 @@ def read_on(
     now = time.time()
     due = [id_ for id_, why in left_out.items() if why.again_at is not None and why.again_at <= now]
     wanted = [task for task_id, task in by_id.items() if task_id not in there or task_id in due]
+    # Where a host that was left alone is tried with one file, let it be one that has not failed itself.
+    wanted.sort(key=lambda task: left_out[task.id].tries if task.id in left_out else 0)
 
     fresh = _round(project, wanted, left_out, seconds=seconds, first=before is None, interrupted=interrupted)
     reading.keep(features, {task_id: (by_id[task_id].digest, vector) for task_id, vector in fresh.items()})
@@ -160,10 +163,9 @@ def _round(
         if time.monotonic() - noted > NOTE_EVERY:
             noted = time.monotonic()
             project.store.note(doing=f"reading images {len(vectors)}/{len(wanted)}")
-    for task_id, waited in readers.waiting_since().items():
-        if waited >= LATE:
-            late = NotNowError(f"its file did not come within {waited:.0f} s")
-            new[task_id] = _left_out(digests[task_id], late, left_out.get(task_id))
+    for task_id, waited in readers.late(LATE).items():
+        late = NotNowError(f"its file did not come within {waited:.0f} s")
+        new[task_id] = _left_out(digests[task_id], late, left_out.get(task_id))
     _report(project, {task_id: why for task_id, why in new.items() if task_id not in left_out})
     left_out.update(new)
     return vectors
@@ -175,7 +177,7 @@ def read_now(
     """Return the vectors of images that somebody waits for, and for those that did not come by then why not."""
     left_out = nothing_to_read(labeling, tasks)
     vectors: dict[int, Vector] = {}
-    readers = Readers(project, [task for task in tasks if task.id not in left_out], waited_for=True)
+    readers = Readers(project, [task for task in tasks if task.id not in left_out], waited_until=until)
     for task, result in readers.results(until=until):
         if isinstance(result, TaskDataError):
             left_out[task.id] = str(result)
