@@ -33,11 +33,13 @@ def url(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("EXEMPLAR_URL", address)  # its /setup cannot give our proof
     yield address
+    # label-studio-ml waits for no job of its own. What they ask of Label Studio makes that ask this server.
+    for job in multiprocessing.active_children():
+        job.join(60)
+        assert not job.is_alive(), "a job did not end"
     server.shutdown()
     thread.join(10)
     server.server_close()
-    for job in multiprocessing.active_children():  # label-studio-ml waits for none of its own
-        job.join(10)
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> None:
