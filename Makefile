@@ -43,7 +43,7 @@ fuzz: install
 	EXEMPLAR_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/flows/test_flow_fuzz.py
 
 chaos: install
-	$(BIN)/python -m pytest -s tests/chaos
+	CHAOS_SHARE=1 CHAOS_KILLS=200 $(BIN)/python -m pytest -s tests/chaos
 
 # The peers are what we compare with, and no part of the product; without dependencies, so that they change none of ours.
 bench: install

@@ -22,6 +22,7 @@ from flows import fake_label_studio
 from flows.fake_label_studio import TOKEN, FakeLabelStudio
 from flows.fake_state import Json
 from flows.serving import Switch, serving
+from stopwatch import stopwatch
 
 HERE = Path(__file__).parent
 # Texts, so that there is a text model to damage; the names are those that the fake's `submit` gives.
@@ -122,10 +123,10 @@ def truth(task: Json) -> str:
 
 
 def until(holds: Callable[[], bool], *, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
+    with stopwatch() as waited:
+        while not holds():
+            assert waited() < seconds, f"not within {seconds:g} s: {what}"
+            time.sleep(0.02)
 
 
 @contextmanager
