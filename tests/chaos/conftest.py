@@ -22,7 +22,7 @@ from flows import fake_label_studio
 from flows.fake_label_studio import TOKEN, FakeLabelStudio
 from flows.fake_state import Json
 from flows.serving import Switch, serving
-from stopwatch import stopwatch
+from patience import stopwatch
 
 HERE = Path(__file__).parent
 # Texts, so that there is a text model to damage; the names are those that the fake's `submit` gives.

@@ -23,7 +23,7 @@ from exemplar.server import protocol
 from flows.conftest import Flow, MakeFlow, said
 from flows.fake_state import Json
 from hostile import Host, Manner, answer, hosting
-from stopwatch import stopwatch
+from patience import stopwatch
 
 # Where a file or a round is waited for, that takes some 20 seconds.
 NOT_WAITED = 10.0
