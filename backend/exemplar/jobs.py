@@ -10,7 +10,9 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from exemplar.context import open_project
 from exemplar.errors import ClosedError, ExemplarError, LabelStudioDownError, LabelStudioError
@@ -36,6 +38,8 @@ BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)
 TRY_AGAIN_AFTER = 2.0
 # What fails twenty times a second is said once in so many seconds.
 SAY_EVERY = 60.0
+# At 5, all processors being busy, what annotators wait for took a third longer.
+NICENESS = 15
 
 
 @dataclass
@@ -242,9 +246,20 @@ def _refresh(store: ProjectStore, settings: Settings, ledger: Ledger, *, dry_run
 
 def work(settings: Settings, *, dry_run: bool = False) -> None:
     """Be the worker process, until it is ended."""
-    # Annotators and /predict come first: at 5, all processors being busy, what they wait for took a third longer.
-    os.nice(15)
+    _give_way()
     Worker(settings, dry_run=dry_run).run(lambda: True)
+
+
+def _give_way() -> None:
+    """Let annotators and /predict come first.
+
+    Linux may share its processors by session, and only within each by niceness (autogroup, sched(7)): beside a
+    Label Studio that was started elsewhere we would get as much as it. So we are a session, and a nice one.
+    """
+    os.nice(NICENESS)
+    with suppress(OSError):  # we lead a group already, or the kernel knows no such sharing
+        os.setsid()
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _close(store: ProjectStore, why: str) -> None:

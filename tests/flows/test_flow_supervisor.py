@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from conftest import Backend
+from exemplar import jobs
 from exemplar.demo.processes import LOOPBACK, free_port
 from exemplar.server import supervisor
 from exemplar.server.supervisor import Child, supervise
@@ -82,6 +83,15 @@ def test_a_worker_that_dies_is_started_again_while_the_web_process_answers(backe
     assert children(backend)["web"] == before["web"]
     assert health(backend) == 200
     assert "The worker process died (SIGKILL); it is started again" in backend.log
+
+
+def test_the_worker_gives_way_to_other_sessions_as_well(backend: Backend) -> None:
+    worker = children(backend)["worker"]
+    group = Path(f"/proc/{worker}/autogroup")
+    if not group.exists():
+        pytest.skip("this kernel does not share its processors by session")
+    until(lambda: group.read_text().split()[-1] == str(jobs.NICENESS))
+    assert Path(f"/proc/{children(backend)['web']}/autogroup").read_text().split()[-1] == "0"
 
 
 @pytest.mark.parametrize(
