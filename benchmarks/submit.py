@@ -58,6 +58,8 @@ def main() -> None:
             hook = {"url": listener, "send_payload": False, "send_for_all_actions": True}
             it.api.post("/api/webhooks/", json={"project": projects[TOLD]["id"], **hook}).raise_for_status()
         stores = {case: it.connect(projects[case]) for case in (IDLE, TRAINING) if case in cases}
+        for case in stores:
+            fill(annotator, projects[case])
         run = measure_together if given.together else measure
         seconds, busy = run(annotator, projects, stores, given)
     report(seconds, busy, given)
@@ -96,6 +98,16 @@ def import_rows(api: httpx.Client, project: Json, tasks: set[int]) -> None:
     api.post(f"/api/projects/{project['id']}/import/predictions", json=rows).raise_for_status()
     shown = {"model_version": "imported", "sampling": "Uncertainty sampling", "show_collab_predictions": True}
     api.patch(f"/api/projects/{project['id']}/", json=shown).raise_for_status()
+
+
+def fill(annotator: httpx.Client, project: Json) -> None:
+    """Submit until each task has its row: `fill.py` measures what Submits take while rows are imported."""
+    while True:
+        counts = annotator.get(f"/api/projects/{project['id']}/").raise_for_status().json()
+        if counts["total_predictions_number"] >= counts["task_number"]:
+            return
+        submit(annotator, next_task(annotator, project))
+        time.sleep(1)
 
 
 def measure(

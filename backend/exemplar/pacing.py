@@ -28,7 +28,7 @@ BREAK = 60.0
 AT_WORK = 10.0
 # When they are gone, each request is followed by a pause of so many times its own duration: whoever comes back
 # shall hardly notice. After so many seconds without an annotation nobody is expected.
-RESTING_PAUSE = 1.0
+RESTING_PAUSE = 2.0
 AWAY = 120.0
 
 
