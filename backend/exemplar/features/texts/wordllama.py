@@ -1,0 +1,76 @@
+"""Texts as the mean of their words' vectors: WordLlama, the words of large language models made small.
+
+Its package is not imported: that would load an HTTP client and compiled code that nobody needs here, and turn on
+everybody's log messages. The libraries that it reads its files with read them here.
+
+References
+----------
+Miller (2024), "WordLlama: Recycled Token Embeddings from Large Language Models".
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exemplar.features.texts.beginning import each_once
+from exemplar.features.texts.pinned import Loaded, pinned_file
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PACKAGE = "wordllama"
+WEIGHTS = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+TOKENS = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
+
+
+class WordLlama:
+    """Embeds the words of texts, English ones best.
+
+    >>> WordLlama().transform(["a text", ""]).shape
+    (2, 256)
+
+    Raises
+    ------
+    InputError
+        If its weights are missing, or others than those that were measured.
+    """
+
+    name = "wordllama"
+    identity = f"wordllama-l2-supercat-256-{WEIGHTS[:12]}-{TOKENS[:12]}-1"
+    kinds = ("text", "html", "dialogue")
+    n_features = 256
+    batch_size = 1024
+    about = "WordLlama: the mean of what words mean, of English ones best"
+    per_second = 10_000
+    megabytes = 50
+
+    def __init__(self) -> None:
+        weights = pinned_file(PACKAGE, ("weights", "l2_supercat_256.safetensors"), sha256=WEIGHTS)
+        tokens = pinned_file(PACKAGE, ("tokenizers", "l2_supercat_tokenizer_config.json"), sha256=TOKENS)
+        self._loaded = Loaded(lambda: _load(str(weights), str(tokens)))
+
+    def transform(self, values: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors of unit length, shape (n_texts, 256); zero for an empty text."""
+        return each_once(values, self._embedded, self.n_features)
+
+    def _embedded(self, texts: list[str]) -> NDArray[np.float32]:
+        tokens, table = self._loaded()
+        X = np.zeros((len(texts), self.n_features), np.float32)
+        for row, text in enumerate(texts):  # one by one: a batch is tokenized by all processors
+            # Special tokens may have numbers beyond the table; its library takes the last row for them, too.
+            ids = np.minimum(tokens.encode(text, add_special_tokens=False).ids, len(table) - 1, dtype=np.intp)
+            X[row] = table[ids].sum(axis=0, dtype=np.float32)
+        norms = np.linalg.norm(X, axis=1, keepdims=True)
+        return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
+
+
+def _load(weights: str, tokens: str) -> "tuple[Tokenizer, NDArray[np.float16]]":
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(tokens)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, load_file(weights)["embedding.weight"]
