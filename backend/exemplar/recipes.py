@@ -16,6 +16,10 @@ GROUP = "exemplar.features"
 # By name, where an embedder of ours is made.
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "lite0": "exemplar.features.images.efficientnet:EfficientNetLite0",
+        "hog": "exemplar.features.images.hog:Hog",
+        "colours": "exemplar.features.images.colours:Colours",
+        "textures": "exemplar.features.images.textures:Textures",
         "thumbnail": "exemplar.features.images.thumbnail:Thumbnail",
         "words": "exemplar.features.texts.words:Words",
     }
