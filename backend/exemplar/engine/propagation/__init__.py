@@ -18,8 +18,10 @@ from exemplar.engine.propagation.methods import (
     propagate,
 )
 from exemplar.engine.propagation.prepared import prepare_spreading
+from exemplar.engine.propagation.priors import prior_of_names, prior_of_predictions, similarities
 from exemplar.engine.propagation.push import Pusher
 from exemplar.engine.propagation.spreading import ALPHA, spread
+from exemplar.engine.propagation.weighing import Weight
 
 __all__ = [
     "ALPHA",
@@ -29,6 +31,7 @@ __all__ = [
     "Inference",
     "LinearClassifier",
     "Pusher",
+    "Weight",
     "calibrated",
     "closest",
     "cluster_shares",
@@ -41,8 +44,11 @@ __all__ = [
     "neighbor_proba",
     "node_shares",
     "prepare_spreading",
+    "prior_of_names",
+    "prior_of_predictions",
     "propagate",
     "reliability",
+    "similarities",
     "spread",
     "typical_mass",
 ]

@@ -27,7 +27,13 @@ def typical_mass(F: NDArray[np.float32]) -> float:
     return float(np.median(mass[mass > 0])) if (mass > 0).any() else 0.0
 
 
-def fit_temperature(q: NDArray[np.float32], y: NDArray[np.intp], *, typical_mass: float = 0.0) -> float:
+def fit_temperature(
+    q: NDArray[np.float32],
+    y: NDArray[np.intp],
+    *,
+    typical_mass: float = 0.0,
+    usual: float = USUAL_TEMPERATURE,
+) -> float:
     """Fit the temperature of propagated scores to what labelled tasks are told by their fellows.
 
     Few answers are drawn to a usual temperature (a log-normal prior), and no answer counts as fully certain, so
@@ -40,6 +46,8 @@ def fit_temperature(q: NDArray[np.float32], y: NDArray[np.intp], *, typical_mass
     y : int array of shape (n_labeled,)
     typical_mass : float >= 0
         As in ``calibrated``.
+    usual : float > 0
+        What few answers are drawn to, and returned where there is none.
 
     Returns
     -------
@@ -71,12 +79,12 @@ def fit_temperature(q: NDArray[np.float32], y: NDArray[np.intp], *, typical_mass
         raise InputError(f"y holds {y.min()} to {y.max()}: expected class indices below {scores.shape[1]}")
     told = scores.any(axis=1)
     if scores.shape[1] == 1 or not told.any():
-        return USUAL_TEMPERATURE
-    logs, targets = _log_shares(scores[told], typical_mass), _targets(y[told], scores.shape[1])
+        return usual
+    logs, targets = log_shares(scores[told], typical_mass), _targets(y[told], scores.shape[1])
 
     def loss(log_temperature: float) -> float:
         fit = -float((targets * log_softmax(logs / np.exp(log_temperature), axis=1)).sum())
-        off = (log_temperature - math.log(USUAL_TEMPERATURE)) / SPREAD_OF_LOG
+        off = (log_temperature - math.log(usual)) / SPREAD_OF_LOG
         return fit + off**2 / 2
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(_BOUNDS), method="bounded").x))
@@ -119,7 +127,7 @@ def calibrated(F: NDArray[np.float32], temperature: float, *, typical_mass: floa
     if not 0 < temperature < np.inf:
         raise InputError(f"temperature is {temperature}: expected a number above 0")
     # In the precision of F: a pool's rows are many, and the annotator waits for them.
-    p = np.exp(_log_shares(scores, typical_mass) / scores.dtype.type(temperature))
+    p = np.exp(log_shares(scores, typical_mass) / scores.dtype.type(temperature))
     p /= p.sum(axis=1, keepdims=True)
     return p.astype(np.float32, copy=False)
 
@@ -190,8 +198,8 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], *, n
     )
 
 
-def _log_shares(F: NDArray[np.floating], mass: float) -> NDArray[np.floating]:
-    """Return the logarithms of each row's shares, in units of its largest one."""
+def log_shares(F: NDArray[np.floating], mass: float) -> NDArray[np.floating]:
+    """Return the logarithms of each row's shares, in units of its largest one; so much ``mass`` is shared out."""
     if not 0 <= mass < np.inf:
         raise InputError(f"typical_mass is {mass}: expected a number not below 0")
     extra = mass / F.shape[1]
