@@ -63,12 +63,18 @@ def banking() -> Split:
     """Return Banking77, its own train and test, as sentence vectors of all-MiniLM-L6-v2."""
     parts = {}
     for part in ("train", "test"):
-        with gzip.open(FOLDER / f"banking77-{part}.csv.gz", "rt") as file:
-            names = [row["category"] for row in csv.DictReader(file)]
+        _, names = banking_texts(part)
         parts[part] = np.load(FOLDER / f"banking77-{part}-minilm-float16.npy").astype(np.float32), names
     classes = {name: i for i, name in enumerate(sorted(set(parts["train"][1])))}
     y, y_test = (np.array([classes[name] for name in parts[part][1]]) for part in ("train", "test"))
     return Split(parts["train"][0], y, parts["test"][0], y_test)
+
+
+def banking_texts(part: str) -> tuple[list[str], list[str]]:
+    """Return the messages of Banking77's train or test file, and the names of their classes."""
+    with gzip.open(FOLDER / f"banking77-{part}.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["category"] for row in rows]
 
 
 def embeddings(n_tasks: int, n_features: int, *, n_groups: int = 300, n_directions: int = 32) -> np.ndarray:

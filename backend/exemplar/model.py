@@ -66,7 +66,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
             Its full name ``<id>.<created>``; label-studio-ml's server does not pass it on, then the tasks'
             own project id has to do.
         **kwargs
-            ``label_config``; and ``until``, the time of ``time.monotonic`` at which to answer with what there is.
+            ``label_config``; ``until``, the time of ``time.monotonic`` at which to answer with what there is; and
+            ``show_all``, to be told also what is too unsure to be ticked.
 
         Raises
         ------
@@ -78,7 +79,8 @@ class ExemplarModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml
         try:
             snapshot = self._snapshots.current(store)
             label_config = kwargs.get("label_config") or self.label_config
-            return predict(opened, snapshot, tasks, label_config, until=kwargs.get("until"))
+            until, show_all = kwargs.get("until"), kwargs.get("show_all", False)
+            return predict(opened, snapshot, tasks, label_config, until=until, show_all=show_all)
         finally:
             opened.close()
 

@@ -4,6 +4,7 @@ A wrong value stops the start with its name, its value and what was expected. So
 project, in the extra params of the model connection in Label Studio (``PER_PROJECT``).
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,10 @@ QUEUES = ("herding", "representatives", "max-herding", "typiclust", "random")
 STATUS = ("local", "everyone")
 CLASSIFIERS = ("neighbors", "logistic", "self-training")
 
+
+# So that those that are ticked are right in seven cases of ten and more, from the first answer on: see
+# benchmarks/shown.py.
+SHOWN_FROM = 0.6
 
 # The last part of a name has a letter: what has none is an address, and a wrong one.
 _HOST_RULE = re.compile(r"(\*\.)?([\w-]+\.)*(?=[\d-]*[a-z_])[\w-]+", re.ASCII)
@@ -96,6 +101,34 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
         return str(value)
 
     return parse
+
+
+def _confidence(name: str, value: Any) -> float:
+    return _number(name, value, 0, 1)
+
+
+def _models(name: str, value: Any) -> tuple[str, ...]:
+    """Return names of model versions: of a text with commas, a list, or an object with ``model_version``."""
+    given = value
+    if isinstance(given, dict) and list(given) == ["model_version"]:
+        given = given["model_version"]
+        given = [given] if isinstance(given, str) else given
+    elif isinstance(given, str):
+        given = given.split(",")
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        raise SettingError(name, value, 'names of model versions, or {"model_version": "…"}')
+    return tuple(dict.fromkeys(one.strip() for one in given if one.strip()))
+
+
+def _descriptions(name: str, value: Any) -> dict[str, str] | None:
+    """Return words by class: of an object, or of the JSON of one; None if there are none."""
+    given = value
+    if isinstance(given, str):
+        with suppress(ValueError):
+            given = json.loads(given) if given.strip() else {}
+    if not isinstance(given, dict) or not all(isinstance(words, str) for words in given.values()):
+        raise SettingError(name, value, 'words for classes, as JSON: {"class": "words that describe it"}')
+    return given or None
 
 
 def _clusters(name: str, value: Any) -> int | None:
@@ -284,6 +317,33 @@ class Settings:
         "Per cent of the queue that are audits: drawn at random, shown without pre-annotation, and what the "
         "accuracy is estimated from. 0: none.",
     )
+    names: bool = _setting(
+        "EXEMPLAR_NAMES",
+        True,
+        _switch,
+        "on: before there are answers, texts are predicted by what the choices are called; answers decide how much "
+        "of that stays.",
+    )
+    descriptions: dict[str, str] | None = _setting(
+        "EXEMPLAR_DESCRIPTIONS",
+        None,
+        _descriptions,
+        'Words that describe a choice better than its name, as JSON: `{"choice": "words"}`. They take the place of '
+        "what the label config says of it.",
+    )
+    priors: tuple[str, ...] = _setting(
+        "EXEMPLAR_PRIORS",
+        (),
+        _models,
+        "Model versions of predictions in the project, other models', that are believed until answers tell better; "
+        'with commas between them, in the extra params `{"model_version": "…"}`.',
+    )
+    shown_from: float = _setting(
+        "EXEMPLAR_SHOWN_FROM",
+        SHOWN_FROM,
+        _confidence,
+        "From which confidence on a choice is ticked; below it the row is empty, and its score still says. 0: all.",
+    )
     debounce: float = _setting(
         "EXEMPLAR_DEBOUNCE", 0.1, _seconds, "Seconds without a further webhook before a refresh starts."
     )
@@ -300,6 +360,10 @@ PER_PROJECT = (
     "propagate_percent",
     "batch_size",
     "audit_share",
+    "names",
+    "descriptions",
+    "priors",
+    "shown_from",
 )
 
 

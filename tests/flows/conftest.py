@@ -149,9 +149,10 @@ class Flow:
             options["json"] = body
         return httpx.request(method, self.url + path, trust_env=False, timeout=20, **options)
 
-    def predict(self, project: Json, tasks: list[Any]) -> list[Json]:
+    def predict(self, project: Json, tasks: list[Any], **params: Any) -> list[Json]:
         """Ask for predictions as Label Studio does."""
         body = {"tasks": tasks, "project": self.key(project), "label_config": project["label_config"]}
+        body |= {"params": params} if params else {}
         answer = self.call("POST", "/predict", body)
         assert answer.status_code == 200, answer.text
         results: list[Json] = answer.json()["results"]
@@ -228,6 +229,7 @@ def make_flow(
             queue="representatives",
             classifier="logistic",
             audit_share=0.0,
+            shown_from=0.0,
         )
         settings = replace(settings, **changes)
         switch.app = create_app(settings)

@@ -24,7 +24,7 @@ from exemplar.store.audit_log import AuditEntry
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection, Done, Status
-from exemplar.store.snapshot import Facts, Snapshot
+from exemplar.store.snapshot import Believed, Facts, Snapshot
 from exemplar.store.snapshot_folder import KEPT_SNAPSHOTS
 
 LABELING = Labeling("animal", "txt", "review", "text", ("cat", "dög"))
@@ -51,6 +51,8 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             temperature=0.5,
             averaged_at=1.0,
             honesty={"leave_one_out": 0.5},
+            n_shown=2,
+            priors=(Believed("names", "0a1b", 1.0, 0.25), Believed("gpt-4", "2c", 0.0, 0.0)),
         ),
         tasks=(
             *(Task(10 + i, f"digest{i}", text, (annotation,)) for i, text in enumerate(TEXTS)),
@@ -65,7 +67,9 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
         choices=np.int32([0, 0, 1, -1]),
         scores=np.array([1.0, 0.25, -1.0, np.nan]),
         blind=np.array([2]),
+        faint=np.array([1]),
         checkpoints=(Checkpoint(20, np.array([1, 0]), 0.5), Checkpoint(40, np.array([1, 1]), 0.75)),
+        priors=(np.float32([[1, 0], [0, 1], [0, 0], [0.5, 0.5]]), np.ones((4, 2), np.float32)),
     )
     return replace(whole, **changes)
 
@@ -97,6 +101,8 @@ def test_a_snapshot_comes_back_as_it_was(store: ProjectStore) -> None:
         (loaded.task_ids, saved.task_ids),
         (loaded.distributions, saved.distributions),
         (loaded.blind, saved.blind),
+        (loaded.faint, saved.faint),
+        *zip(loaded.priors, saved.priors, strict=True),
         (loaded.choices, saved.choices),
         (loaded.scores, saved.scores),
         *(

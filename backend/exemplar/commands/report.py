@@ -6,6 +6,7 @@ from typing import Any
 
 from exemplar.commands.known import learned_project
 from exemplar.engine import MIN_AUDITS
+from exemplar.project.priors import NAMES
 from exemplar.rows import generation_name
 from exemplar.settings import Settings
 from exemplar.store.snapshot import Facts, not_used_sentence
@@ -30,6 +31,13 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     facts, now = snapshot.facts, store.status()
     counts = f"{facts.n_answered} of {facts.n_tasks} tasks answered, {facts.n_pre_annotated} predicted"
     yield f"Project {project_id}: {counts}"
+    yield (
+        f"Shown          {facts.n_shown} of the predictions, at least {facts.settings['shown_from']:.0%} sure, are "
+        "ticked; all that follows counts the others, too"
+    )
+    for believed in facts.priors:
+        of = "names of choices" if believed.of == NAMES else f"predictions of {believed.of}"
+        yield f"Believed       {of} count {believed.counts}"
     if now.problem:
         yield f"State          {now.state}: {now.problem}"
     yield from _not_used(facts)

@@ -116,7 +116,12 @@ def predict(
     """Yield the backend's prediction of each task, asked for as Label Studio does."""
     for start in range(0, len(asked), _TASKS_PER_PREDICT):
         batch = asked[start : start + _TASKS_PER_PREDICT]
-        request = {"tasks": batch, "project": project.key, "label_config": project.label_config, "params": {}}
+        request = {
+            "tasks": batch,
+            "project": project.key,
+            "label_config": project.label_config,
+            "params": {"show_all": True},
+        }
         results = call(backend, "POST", "/predict", json=request)["results"]
         if len(results) != len(batch):
             raise DemoError(f"/predict gave {len(results)} results: expected one for each of {len(batch)} tasks")

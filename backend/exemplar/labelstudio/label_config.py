@@ -1,5 +1,9 @@
 """What there is to classify in a project's label config, and the results that say so."""
 
+import dataclasses
+import html
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +15,8 @@ from exemplar.errors import LabelConfigError
 from exemplar.labelstudio.reading import listing, mapping, text
 
 KINDS = {"Image": "image", "Text": "text"}
+_MARKUP = re.compile(r"<[^>]*>")
+_WORD = re.compile(r"[^\W\d_]+")
 
 # Why an answer is not used, or not all of it.
 UNKNOWN_LABEL = "names a label that the label config does not have"
@@ -37,6 +43,9 @@ class Labeling:
         "image" or "text".
     classes : tuple of str
         The choices; class index i is ``classes[i]``.
+    said : tuple of str
+        What people read of each class: what is written at the choice, and its hint. Another wording makes no other
+        labeling.
     """
 
     control: str
@@ -44,6 +53,7 @@ class Labeling:
     field: str
     kind: str
     classes: tuple[str, ...]
+    said: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def result(self, class_index: int) -> list[dict[str, Any]]:
         """Return the result that ticks one choice, or an empty one for a negative class index.
@@ -159,6 +169,7 @@ def read_label_config(xml: str) -> Labeling:
                     field=source["value"],
                     kind=KINDS[source["type"]],
                     classes=tuple(control["labels"]),
+                    said=tuple(map(_said, control["labels_attrs"].values())),
                 )
     there = ", ".join(
         f"{control['type']} {name!r} on {' and '.join(source['type'] for source in control['inputs']) or 'nothing'}"
@@ -183,6 +194,25 @@ def _shown(xml: str, to_name: list[str]) -> str | None:
     value = there[name].attrib["value"]
     is_field = value.startswith("$") and value.strip("$") != "" and there[name].attrib.get("valueType") != "url"
     return name if is_field else None
+
+
+def has_words(name: str) -> bool:
+    """Return whether a text has a word that is more than a letter, of an alphabet, or a sign of another script.
+
+    >>> has_words("refund"), has_words("猫"), has_words("A 7"), has_words("12")
+    (True, True, False, False)
+    """
+    return any(len(word) > 1 or not word.isascii() for word in _WORD.findall(name))
+
+
+def _said(choice: Mapping[str, str]) -> str:
+    """Return what people read of a choice: its HTML in place of its value, and its hint.
+
+    An alias is what results call it; it is read where the value has no words.
+    """
+    shown = _MARKUP.sub(" ", html.unescape(choice.get("html", ""))).strip() or choice.get("value", "")
+    read = [shown if has_words(shown) else choice.get("alias") or shown, choice.get("hint", "")]
+    return ", ".join(" ".join(words.split()) for words in read if words.strip())
 
 
 def _is_object(tag: Any) -> bool:

@@ -60,6 +60,7 @@ class Learned:
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
     blind: NDArray[np.int64]
+    faint: NDArray[np.int64]
 
 
 def read_answers(tasks: Sequence[Task], labeling: Labeling) -> Answers:
@@ -82,6 +83,7 @@ def learn(
     audits: NDArray[np.intp],
     frozen: NDArray[np.intp] | None = None,
     columns: Columns | None = None,
+    priors: Sequence[NDArray[np.float32]] = (),
 ) -> Learned:
     """Spread the answers, say how sure that is, learn from it, and order what to ask next.
 
@@ -96,6 +98,8 @@ def learn(
         Those whose prediction is written down already: they stay blind until they are annotated.
     columns : Columns, optional
         Those of an earlier snapshot with the same graph: only new answers cost a push.
+    priors : sequence of float32 arrays of shape (n_tasks, n_classes)
+        What is believed before any answer; see ``infer``.
     """
     found = infer(
         geometry,
@@ -103,6 +107,7 @@ def learn(
         method=settings.propagation,
         percent=settings.propagate_percent,
         columns=columns,
+        priors=priors,
     )
     classifier = _classifier(geometry, found.distributions, answers, settings)
     choices, confidence = _choose(geometry, found, answers, classifier)
@@ -117,6 +122,7 @@ def learn(
         choices=choices.astype(np.int32),
         scores=row_scores,
         blind=np.union1d(queue[np.isin(queue, audits)], [] if frozen is None else frozen).astype(np.int64),
+        faint=np.flatnonzero((choices != UNLABELED) & (confidence < settings.shown_from)).astype(np.int64),
     )
 
 

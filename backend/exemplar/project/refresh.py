@@ -187,12 +187,13 @@ def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | No
 def _report(project: Project, snapshot: Snapshot, seconds: float) -> None:
     facts = snapshot.facts
     logger.info(
-        "%s: snapshot %d: %d tasks, %d answered, %d pre-annotated, %d left out, %d clusters, %.1f s",
+        "%s: snapshot %d: %d tasks, %d answered, %d predicted (%d shown), %d left out, %d clusters, %.1f s",
         project,
         facts.number,
         facts.n_tasks,
         facts.n_answered,
         facts.n_pre_annotated,
+        facts.n_shown,
         len(facts.unreadable),
         len(snapshot.geometry.clustering.centers),
         seconds,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from exemplar.context import Project
+from exemplar.engine import UNLABELED
 from exemplar.errors import InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.reading import integer
@@ -52,19 +53,22 @@ def predict(
     label_config: str | None = None,
     *,
     until: float | None = None,
+    show_all: bool = False,
 ) -> list[Json]:
     """Return exactly one prediction a task, in order; an empty one for a task of which nothing is known.
 
-    So is one whose file has not come at the time ``until`` (of ``time.monotonic``).
+    So is one whose file has not come at the time ``until`` (of ``time.monotonic``), one of a task that is asked
+    blind, and, unless ``show_all``, one that is too unsure to be shown.
     """
     until = time.monotonic() + ANSWER_WITHIN if until is None else until
     if snapshot is None or not _same_labeling(snapshot, label_config):
         return [_prediction(None, NOTHING, RETIRED) for _ in tasks]
     labeling = snapshot.facts.labeling
     read = [_readable(raw, labeling) for raw in tasks]
-    rows = {position: _row_in_pool(snapshot, task) for position, task in enumerate(read) if task}
+    rows = {position: _row_in_pool(snapshot, task, show_all) for position, task in enumerate(read) if task}
     outside = [position for position, row in rows.items() if row is None]
-    guesses = _classify(project, snapshot, [task for position in outside if (task := read[position])], until=until)
+    asked = [task for position in outside if (task := read[position])]
+    guesses = _classify(project, snapshot, asked, until=until, show_all=show_all)
     answers = {**rows, **dict(zip(outside, guesses, strict=True))}
     return [
         _prediction(labeling, answers.get(position) or NOTHING, snapshot.facts.generation)
@@ -90,17 +94,20 @@ def _readable(raw: Any, labeling: Labeling) -> Task | None:
     return read_task({"id": task_id, "data": raw["data"]}, labeling.field, None)
 
 
-def _row_in_pool(snapshot: Snapshot, task: Task) -> Row | None:
+def _row_in_pool(snapshot: Snapshot, task: Task, show_all: bool) -> Row | None:
     """Return the row that the pool has for the task, or None if it is outside or its data has changed."""
     known, row = snapshot.by_id.get(task.id), snapshot.row(task.id)
     if known is None or known.digest != task.digest:
         return None
     if row is None or np.isnan(snapshot.scores[row]):
         return NOTHING
-    return Row(int(snapshot.shown[row]), float(snapshot.scores[row]))
+    choices = snapshot.unhidden if show_all else snapshot.shown
+    return Row(int(choices[row]), float(snapshot.scores[row]))
 
 
-def _classify(project: Project, snapshot: Snapshot, tasks: list[Task], *, until: float) -> list[Row]:
+def _classify(
+    project: Project, snapshot: Snapshot, tasks: list[Task], *, until: float, show_all: bool
+) -> list[Row]:
     """Return the classifier's word on tasks outside the pool; NOTHING for those that cannot be read."""
     if not tasks:
         return [NOTHING] * len(tasks)
@@ -121,9 +128,11 @@ def _classify(project: Project, snapshot: Snapshot, tasks: list[Task], *, until:
             X,
             averaged_at=snapshot.facts.averaged_at,
         )
-        scores = confidence_scores(proba.max(axis=1)).tolist()
-        for position, p, score in zip(vectors, proba, scores, strict=True):
-            rows[position] = Row(int(p.argmax()), score) if p.any() else NOTHING
+        confidence = proba.max(axis=1)
+        sure = confidence >= (0 if show_all else snapshot.facts.settings["shown_from"])
+        choices = np.where(sure, proba.argmax(axis=1), UNLABELED)
+        for position, choice, score in zip(vectors, choices, confidence_scores(confidence), strict=True):
+            rows[position] = Row(int(choice), float(score)) if score > NOTHING.score else NOTHING
     return rows
 
 

@@ -14,11 +14,12 @@ from exemplar.project.audits import audit_rows, frozen_rows
 from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, Learned, learn, read_answers
 from exemplar.project.pool import Pool, build_pool
+from exemplar.project.priors import Prior, priors_of
 from exemplar.project.reading import Read, features_identity
 from exemplar.project.sync import Held
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
-from exemplar.store.snapshot import Facts, NotUsed, Snapshot
+from exemplar.store.snapshot import Believed, Facts, NotUsed, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
     return (
         held.tasks != before.tasks
         or held.labeling != before.facts.labeling
+        or held.labeling.said != before.facts.labeling.said
         or settings_that_matter(project) != before.facts.settings
         or features_identity(held.labeling) != before.facts.features
         or project.store.accept_attempt() != (before.facts.honesty["acceptance"] or {"attempt": 0})["attempt"]
@@ -52,6 +54,7 @@ def make_snapshot(
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
     accept_set = project.store.accept_set()
     accepting = acceptance(accept_set, pool.tasks, held.labeling) or lost_set(project.store.accept_attempt())
+    priors = priors_of(project, held.labeling, pool, before, anew=anew)
     learned = learn(
         pool.geometry,
         answers,
@@ -59,6 +62,7 @@ def make_snapshot(
         audits=audit_rows(project, pool.tasks),
         frozen=frozen_rows(log, pool.tasks),
         columns=_columns(pool, before),
+        priors=[prior.scores for prior in priors],
     )
     learned = ask_drawn_first(learned, accept_set, accepting, pool.tasks)
     generation = _generation(project, held, before)
@@ -74,8 +78,8 @@ def make_snapshot(
         generation=generation_name(generation),
         accepting=accepting,
     )
-    facts = _facts(project, held, pool, answers, learned, before, generation=generation, said=honesty.said)
-    return _snapshot(facts, held, pool, learned, honesty)
+    facts = _facts(project, held, pool, answers, learned, priors, generation=generation, said=honesty.said)
+    return _snapshot(facts, held, pool, learned, priors, honesty)
 
 
 def _columns(pool: Pool, before: Snapshot | None) -> Columns | None:
@@ -89,7 +93,7 @@ def _facts(
     pool: Pool,
     answers: Answers,
     learned: Learned,
-    before: Snapshot | None,
+    priors: tuple[Prior, ...],
     *,
     generation: int,
     said: dict[str, Any],
@@ -110,6 +114,11 @@ def _facts(
         temperature=learned.inference.temperature,
         averaged_at=learned.inference.averaged_at,
         honesty=said,
+        n_shown=int(np.count_nonzero(learned.choices >= 0)) - len(learned.faint),
+        priors=tuple(
+            Believed(prior.of, prior.made_of, weight.answers, weight.share)
+            for prior, weight in zip(priors, learned.inference.weights, strict=True)
+        ),
     )
 
 
@@ -117,7 +126,9 @@ def _counted(found: dict[str, list[int]]) -> dict[str, NotUsed]:
     return {reason: NotUsed(len(tasks), tuple(tasks[:NAMED])) for reason, tasks in sorted(found.items())}
 
 
-def _snapshot(facts: Facts, held: Held, pool: Pool, learned: Learned, honesty: Honesty) -> Snapshot:
+def _snapshot(
+    facts: Facts, held: Held, pool: Pool, learned: Learned, priors: tuple[Prior, ...], honesty: Honesty
+) -> Snapshot:
     return Snapshot(
         facts=facts,
         tasks=held.tasks,
@@ -130,13 +141,17 @@ def _snapshot(facts: Facts, held: Held, pool: Pool, learned: Learned, honesty: H
         choices=learned.choices,
         scores=learned.scores,
         blind=learned.blind,
+        faint=learned.faint,
         checkpoints=honesty.checkpoints,
+        priors=tuple(prior.scores for prior in priors),
     )
 
 
 def settings_that_matter(project: Project) -> dict[str, Any]:
     """Return the settings that a snapshot depends on."""
-    return {name: getattr(project.settings, name) for name in PER_PROJECT}
+    values = {name: getattr(project.settings, name) for name in PER_PROJECT}
+    # As JSON gives them back.
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:

@@ -38,7 +38,9 @@ class PredictRequest(Message):
     tasks: list[Any]
     project: str = Field(examples=["1.1795417266"])
     label_config: str | None = None
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] | None = Field(
+        None, description="with show_all: true, also what is too unsure to be ticked is told"
+    )
 
 
 class Prediction(Message):
@@ -152,7 +154,9 @@ class ProjectStatus(Message):
     snapshot: int | None
     tasks: int
     answered: int
-    pre_annotated: int
+    pre_annotated: int = Field(description="tasks with a prediction, whether it is shown or not")
+    shown: int = Field(description="how many of these predictions are sure enough to be shown")
+    priors: dict[str, str] = Field(description="what is believed before any answer, and what it counts now")
     left_out: int
     not_used: dict[str, int] = Field(
         description="how many answers are not used, or not all of them, by reason",

@@ -11,7 +11,8 @@ from exemplar.store.project_store import ProjectStore
 ABOUT = {
     "tasks": "Tasks of the project",
     "answered": "Tasks that a person answered",
-    "pre_annotated": "Tasks with a label of ours",
+    "pre_annotated": "Tasks with a prediction of ours, shown or not",
+    "shown": "Predictions that are sure enough to be ticked",
     "left_out": "Tasks that could not be read",
     "not_used": "Answers that are not used, or not all of them",
     "generation": "Generation of the rows",
@@ -52,6 +53,7 @@ def _numbers(store: ProjectStore) -> dict[str, float]:
             "tasks": facts.n_tasks,
             "answered": facts.n_answered,
             "pre_annotated": facts.n_pre_annotated,
+            "shown": facts.n_shown,
             "left_out": len(facts.unreadable),
             "not_used": sum(found.n for found in facts.not_used.values()),
             "generation": facts.generation,

@@ -68,9 +68,12 @@ def setup(body: messages.SetupRequest, request: Request) -> messages.SetupRespon
 async def predict(body: messages.PredictRequest, request: Request, model: Model) -> Response:
     """Answer exactly one prediction a task; an empty one where its file does not come in time."""
     until = time.monotonic() + ANSWER_WITHIN
+    show_all = (body.params or {}).get("show_all") is True
 
     def answer() -> str:
-        results = model.predict(body.tasks, project=body.project, label_config=body.label_config, until=until)
+        results = model.predict(
+            body.tasks, project=body.project, label_config=body.label_config, until=until, show_all=show_all
+        )
         return messages.PredictResponse.model_validate({"results": results}).model_dump_json()
 
     # Threads of its own: however many wait for files here, all other routes find one.

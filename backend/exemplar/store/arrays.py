@@ -27,6 +27,7 @@ GEOMETRY = (
     "neighbor_distances",
 )
 SHARED = (*GEOMETRY, "text_components")
+PRIOR = "prior_"
 # Readers keep the geometries of so many projects, and what was derived from them.
 KEPT_GEOMETRIES = 8
 Array = NDArray[Any]
@@ -41,6 +42,7 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
         "choices": snapshot.choices,
         "scores": snapshot.scores,
         "blind": snapshot.blind,
+        "faint": snapshot.faint,
         **_checkpoint_arrays(snapshot.checkpoints),
         "column_nodes": columns.nodes,
         "column_indptr": columns.indptr,
@@ -48,6 +50,7 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
         "column_values": columns.values,
         **_geometry_arrays(snapshot.geometry),
     }
+    arrays |= {f"{PRIOR}{i}": prior for i, prior in enumerate(snapshot.priors)}
     if snapshot.classifier:
         arrays |= {
             "coef": snapshot.classifier.coef,
@@ -57,6 +60,11 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
     if snapshot.text_model:
         arrays |= {"text_idf": snapshot.text_model.idf, "text_components": snapshot.text_model.components}
     return arrays
+
+
+def is_shared(part: str) -> bool:
+    """Return whether snapshots share a part: it is big, and seldom another one."""
+    return part in SHARED or part.startswith(PRIOR)
 
 
 def _checkpoint_arrays(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Array]:
@@ -124,7 +132,9 @@ def assemble(
         choices=arrays["choices"],
         scores=arrays["scores"],
         blind=arrays["blind"],
+        faint=arrays["faint"],
         checkpoints=_checkpoints(arrays),
+        priors=tuple(arrays[f"{PRIOR}{i}"] for i in range(len(facts.priors))),
     )
 
 

@@ -17,7 +17,7 @@ from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.decoding import DamagedError, decode
 
-FORMAT = 5  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 6  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,34 @@ def not_used_sentence(why: str, found: NotUsed) -> str:
     return f"{found.n} answer(s), of task {', '.join(map(str, found.tasks))}{more}: {why}"
 
 
+@dataclass(frozen=True)
+class Believed:
+    """What a prior is of, and what it counts.
+
+    Attributes
+    ----------
+    of : str
+        "names", or the model version whose predictions it is of.
+    made_of : str
+        A digest of what it was made of: another one, and it is made anew.
+    answers, share : float
+        Its weight: see ``Weight``.
+    """
+
+    of: str
+    made_of: str
+    answers: float
+    share: float
+
+    @property
+    def counts(self) -> str:
+        """Return in words what it counts."""
+        if not self.answers:
+            return "as nothing: they say nothing, or the answers do not agree"
+        drawn = f", and {self.share:.0%} of the mean" if self.share else ""
+        return f"as {self.answers:g} answers of each choice{drawn}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a snapshot says of itself, apart from its arrays.
@@ -41,7 +69,8 @@ class Facts:
     ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
     ``unreadable`` maps task ids to why they were left out; ``temperature`` is what calibrates the confidences,
     ``averaged_at`` the one that ``neighbor_proba`` takes, ``honesty`` what is known of how right they are;
-    ``not_used`` tells by reason which answers are not used, or not all of them.
+    ``not_used`` tells by reason which answers are not used, or not all of them; ``n_shown`` of the predictions are
+    sure enough to be shown; ``priors`` tells of each prior what it counts.
     """
 
     number: int
@@ -59,6 +88,8 @@ class Facts:
     averaged_at: float
     honesty: dict[str, Any]
     not_used: dict[str, NotUsed] = field(default_factory=dict)
+    n_shown: int = 0
+    priors: tuple[Believed, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +141,12 @@ class Snapshot:
         As ``exemplar.rows`` reads them: a place in the queue, or a confidence. NaN: the task has no row yet.
     blind : int64 array
         The rows that are shown without their pre-annotation: audits whose turn comes.
+    faint : int64 array
+        The rows whose prediction is not sure enough to be shown.
     checkpoints : tuple of Checkpoint
         What stopping advice compares, the oldest first.
+    priors : tuple of float32 arrays of shape (n_tasks, n_classes)
+        What was believed before any answer; ``facts.priors`` tells of what.
     """
 
     facts: Facts
@@ -125,7 +160,9 @@ class Snapshot:
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
     blind: NDArray[np.int64]
+    faint: NDArray[np.int64]
     checkpoints: tuple[Checkpoint, ...]
+    priors: tuple[NDArray[np.float32], ...] = ()
 
     @cached_property
     def by_id(self) -> dict[int, Task]:
@@ -133,10 +170,17 @@ class Snapshot:
         return {task.id: task for task in self.tasks}
 
     @cached_property
+    def unhidden(self) -> NDArray[np.int32]:
+        """The choices, however unsure; -1 also where the task is asked blind."""
+        unhidden = np.array(self.choices)
+        unhidden[self.blind] = -1
+        return unhidden
+
+    @cached_property
     def shown(self) -> NDArray[np.int32]:
-        """The choices as they are shown: -1 also where the task is asked blind."""
-        shown = np.array(self.choices)
-        shown[self.blind] = -1
+        """The choices as they are shown: -1 also where the task is asked blind, and where the choice is unsure."""
+        shown = self.unhidden.copy()
+        shown[self.faint] = -1
         return shown
 
     def row(self, task_id: int) -> int | None:

@@ -12,7 +12,7 @@ import orjson
 
 from exemplar.failpoints import reach
 from exemplar.store import files
-from exemplar.store.arrays import GEOMETRY, SHARED, arrays_of, assemble, mapped, read_geometry, read_tasks
+from exemplar.store.arrays import GEOMETRY, arrays_of, assemble, is_shared, mapped, read_geometry, read_tasks
 from exemplar.store.decoding import DamagedError, decode, encode
 from exemplar.store.parts import Parts
 from exemplar.store.snapshot import FORMAT, Contents, Facts, Snapshot, Terms, annotations_to_json, with_annotations
@@ -91,7 +91,7 @@ class SnapshotFolder:
         parts = {"tasks": self._parts.save_tasks(snapshot.tasks, self._current_tasks())}
         own = {}
         for part, array in arrays_of(snapshot).items():
-            if part in SHARED:
+            if is_shared(part):
                 parts[part] = self._parts.save_array(array)
             else:
                 own[f"{part}.npy"] = files.save_array(draft / f"{part}.npy", array)
@@ -126,8 +126,7 @@ class SnapshotFolder:
         parts = {part: self._parts.path(name) for part, name in contents.parts.items()}
         geometry = read_geometry({part: parts[part] for part in GEOMETRY if part in parts}, contents.recall)
         arrays = {Path(name).stem: mapped(folder / name) for name in contents.files if name.endswith(".npy")}
-        if "text_components" in parts:
-            arrays["text_components"] = mapped(parts["text_components"])
+        arrays |= {part: mapped(path) for part, path in parts.items() if is_shared(part) and part not in GEOMETRY}
         return assemble(
             contents.facts,
             with_annotations(read_tasks(parts["tasks"]), (folder / "annotations.json").read_bytes()),

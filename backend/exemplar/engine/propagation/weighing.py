@@ -161,12 +161,12 @@ def weigh(evidence: Evidence, priors: Sequence[Floats]) -> Weights:
     Returns
     -------
     weights : tuple of Weight
-        ``ALONE`` for each while there is no answer; ``NONE`` for one that says what chance would say.
+        ``ALONE`` for each while there is no answer; ``NONE`` for one that says nothing, or what chance would say.
     """
     if not len(evidence.Y):
-        return (ALONE,) * len(priors)
+        return tuple(ALONE if prior.any() else NONE for prior in priors)
     weights = [NONE] * len(priors)
-    useful = [i for i, prior in enumerate(priors) if says_something(evidence, prior)]
+    useful = [i for i, prior in enumerate(priors) if prior.any() and says_something(evidence, prior)]
     useful.sort(key=lambda i: -_n_right(evidence, priors[i]))
     masses: dict[tuple[float, ...], float] = {}
     for i in useful + useful[: len(useful) > 1]:
