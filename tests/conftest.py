@@ -93,7 +93,9 @@ class Backend:
 
     def start(self, **changes: str) -> None:
         # pytest's warning filters must not reach into the server.
-        environment = {**os.environ, **self.environment, "MODEL_DIR": str(self.models), **changes}
+        # All that is predicted is ticked, so that it can be seen in Label Studio.
+        ours = {"EXEMPLAR_SHOWN_FROM": "0", "MODEL_DIR": str(self.models)}
+        environment = {**os.environ, **ours, **self.environment, **changes}
         environment.pop("PYTHONWARNINGS", None)
         with (self.folder / "backend.log").open("ab") as log:
             self.process = subprocess.Popen(
