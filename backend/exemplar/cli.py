@@ -87,6 +87,19 @@ def report(
 
 
 @app.command()
+def features(
+    project: Annotated[
+        int | None,
+        typer.Argument(min=1, help="The project's number, as in its address /projects/7/. Without it: all kinds."),
+    ] = None,
+) -> None:
+    """List what can see the tasks, what it costs, and what is taken for each kind of values, and why."""
+    from exemplar.commands.features import show_features
+
+    show_features(_settings(), project)
+
+
+@app.command()
 def accept(
     project: Project,
     promise: Annotated[

@@ -10,6 +10,7 @@ from exemplar.labelstudio.files import Files
 from exemplar.settings import Settings, for_project
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
+from exemplar.store.vectors import Vectors, vectors_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Project:
     client: Client
     files: Files
     settings: Settings
+    vectors: Vectors
 
     @property
     def id(self) -> int:
@@ -59,4 +61,5 @@ def open_project(store: ProjectStore, settings: Settings, *, dry_run: bool = Fal
         breakers_of(str(store.folder)),
         known_as=connection.known_as,
     )
-    return Project(connection, store, client, files, own_settings)
+    vectors = vectors_of(settings.model_dir, round(settings.vectors_gib * 2**30))
+    return Project(connection, store, client, files, own_settings, vectors)

@@ -195,7 +195,7 @@ def run_once(
                 return None
             outcome = _refresh(store, settings, ledger, dry_run=dry_run, at_length=at_length)
             state = "ready" if outcome.snapshot is not None else "starting"
-            goes_on = outcome.snapshot is None or ledger.is_importing
+            goes_on = outcome.snapshot is None or outcome.unread or ledger.is_importing
             doing = store.status().doing if goes_on else None
             store.note(state=state, doing=doing, problem=None, pending_rows=outcome.pending)
             return outcome

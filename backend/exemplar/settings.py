@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from exemplar.errors import SettingError, UnknownSettingError
 from exemplar.misspelt import OURS, nearest, unknown_of_others, unknown_of_ours
+from exemplar.recipes import read_recipes, written
 
 # The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
 PROPAGATIONS = (
@@ -92,6 +93,10 @@ def _percent(name: str, value: Any) -> float:
 
 def _share(name: str, value: Any) -> float:
     return _number(name, value, 0, 50)
+
+
+def _gib(name: str, value: Any) -> float:
+    return _number(name, value, 0, 1e6)
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
@@ -199,6 +204,13 @@ def _host_rule(name: str, rule: str) -> str:
 
 def _addresses(name: str, value: Any) -> tuple[str, ...]:
     return tuple(address(name, part.strip()) for part in str(value).split(",") if part.strip())
+
+
+def _recipes(name: str, value: Any) -> str:
+    try:
+        return written(read_recipes(str(value)))
+    except ValueError as error:
+        raise SettingError(name, value, str(error)) from error
 
 
 def _secret(name: str, value: Any) -> Secret:
@@ -310,6 +322,20 @@ class Settings:
         _one_of(CLASSIFIERS),
         "What answers for tasks outside the pool: `" + "`, `".join(CLASSIFIERS) + "`.",
     )
+    features: str = _setting(
+        "EXEMPLAR_FEATURES",
+        "auto",
+        _recipes,
+        "What sees the tasks: embedders and their weights, as `use + 0.5*ngrams`; for each view, as "
+        "`image: lite0 + 0.7*hog; text: use`. `auto` takes what `exemplar features` lists.",
+    )
+    vectors_gib: float = _setting(
+        "EXEMPLAR_VECTORS_GIB",
+        4.0,
+        _gib,
+        "GiB of MODEL_DIR that vectors may take, so that no value is embedded twice. What was not used for longest "
+        "goes where there is more.",
+    )
     audit_share: float = _setting(
         "EXEMPLAR_AUDIT_SHARE",
         4.0,
@@ -359,6 +385,7 @@ PER_PROJECT = (
     "n_clusters",
     "propagate_percent",
     "batch_size",
+    "features",
     "audit_share",
     "names",
     "descriptions",

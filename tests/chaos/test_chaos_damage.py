@@ -204,13 +204,13 @@ EXPECTED = {
     "CURRENT",
     "snapshots/*/facts.json",
     "snapshots/*/annotations.json",
-    "snapshots/*/terms.json",
     "snapshots/*/scores.npy",
     "snapshots/*/choices.npy",
     "parts/X",
     "parts/tasks",
     "parts/neighbors",
-    "parts/text_components",
+    "parts/model-0",
+    "parts/model-0-components",
 }
 
 

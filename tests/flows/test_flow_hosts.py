@@ -249,18 +249,17 @@ def test_what_was_read_is_kept_when_the_worker_dies(
     flow.settle(project)
     assert len(steady.requests) == 6
     assert len(flow.snapshot(project).task_ids) == 30
-    assert not list((flow.store(project).folder / "reading").glob("*.npz"))
+    assert flow.store(project).reading.notes().fresh_since is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"[1]", b"{", b"\0" * 100, b'{"tasks": {"x": 1}}', b'{"tasks": [1]}'])
-def test_broken_notes_and_vectors_are_made_anew(flow: Flow, host: Callable[[Manner], Host], damage: bytes) -> None:
+def test_broken_notes_are_made_anew(flow: Flow, host: Callable[[Manner], Host], damage: bytes) -> None:
     project = flow.project()
     add(flow, project, "/data/upload/x/none.png")
     flow.studio.state.files["x/none.png"] = b"no image"
     flow.settle(project)
     folder = flow.store(project).folder / "reading"
     (folder / "left-out.json").write_bytes(damage)
-    (folder / "1718000000000.npz").write_bytes(damage)
     flow.settle(project)
     assert status(flow, project)["left_out"] == 1
 

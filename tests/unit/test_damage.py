@@ -151,7 +151,6 @@ def flip(path: Path, *, at: float = 0.5) -> None:
 SNAPSHOT_FILES = [
     "facts.json",
     "annotations.json",
-    "terms.json",
     "scores.npy",
     "choices.npy",
     "coef.npy",
@@ -174,12 +173,12 @@ def test_a_flipped_byte_in_a_snapshot_means_the_one_before_it(store: ProjectStor
 
 
 @pytest.mark.parametrize(
-    "name", ["X", "centers", "cluster_ids", "neighbors", "node_of", "text_components", "tasks"]
+    "name", ["X", "centers", "cluster_ids", "neighbors", "node_of", "model-0", "model-0-components", "tasks"]
 )
 @pytest.mark.parametrize("at", [0.01, 0.9])
 def test_a_flipped_byte_in_a_part_is_not_believed(store: ProjectStore, name: str, at: float) -> None:
     X = np.random.default_rng(1).random((6, 3), np.float32)
-    store.save(snapshot(1, X, text_model=None, tasks=snapshot().tasks[:2]))
+    store.save(snapshot(1, X, models={}, tasks=snapshot().tasks[:2]))
     store.save(snapshot(2))
     parts = orjson.loads((store.folder / "snapshots/000002/facts.json").read_bytes())["parts"]
     assert store.current().facts.number == 2

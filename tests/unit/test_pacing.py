@@ -62,7 +62,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(Connection(key="1.1", url="http://studio"), ProjectStore(tmp_path), Mock(), Mock(), Settings())
+    return Project(
+        Connection(key="1.1", url="http://studio"), ProjectStore(tmp_path), Mock(), Mock(), Settings(), Mock()
+    )
 
 
 def annotate(project: Project, clock: Clock, *intervals: float) -> None:

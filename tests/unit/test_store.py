@@ -16,7 +16,8 @@ import pytest
 
 from exemplar.engine import Checkpoint, empty_columns, fit_classifier, survey
 from exemplar.errors import UnknownProjectError
-from exemplar.features.texts.words import fit_text_model
+from exemplar.features import Block, fitted
+from exemplar.features.texts.words import Words, fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.arrays import GEOMETRY, arrays_of
@@ -30,6 +31,8 @@ from exemplar.store.snapshot_folder import KEPT_SNAPSHOTS
 LABELING = Labeling("animal", "txt", "review", "text", ("cat", "dög"))
 TEXTS = ["a cat and a cat", "a cat", "two dogs", "dogs bark"]
 TEXT_MODEL = fit_text_model(TEXTS)
+MODELS = {"txt.words": fitted(Words(), TEXT_MODEL)}
+BLOCK = Block("txt", "review", "text", "words", Words.identity, 1.0, TEXT_MODEL.n_features)
 
 
 def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Snapshot:
@@ -44,6 +47,7 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             settings={"n_clusters": None, "batch_size": 50},
             n_clustered=4,
             features="review:tfidf",
+            blocks=(BLOCK,),
             unreadable={99: "has no 'review'"},
             n_tasks=5,
             n_answered=1,
@@ -63,7 +67,7 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
         distributions=np.float32([[1, 0], [0.75, 0.25], [0, 1], [0, 0]]),
         columns=empty_columns(),
         classifier=fit_classifier(X, np.arange(len(X)) % 2),
-        text_model=TEXT_MODEL,
+        models=MODELS,
         choices=np.int32([0, 0, 1, -1]),
         scores=np.array([1.0, 0.25, -1.0, np.nan]),
         blind=np.array([2]),
@@ -96,7 +100,8 @@ def test_a_snapshot_comes_back_as_it_was(store: ProjectStore) -> None:
     loaded = store.current()
     assert loaded is not None
     assert (loaded.facts, loaded.tasks) == (saved.facts, saved.tasks)
-    assert loaded.text_model.terms == saved.text_model.terms
+    model = loaded.pool_models["txt.words"]
+    assert (model.terms, model.analyzer) == (TEXT_MODEL.terms, TEXT_MODEL.analyzer)
     for one, two in [
         (loaded.task_ids, saved.task_ids),
         (loaded.distributions, saved.distributions),
@@ -113,15 +118,15 @@ def test_a_snapshot_comes_back_as_it_was(store: ProjectStore) -> None:
         (loaded.classifier.coef, saved.classifier.coef),
         (loaded.classifier.intercept, saved.classifier.intercept),
         (loaded.classifier.classes, saved.classifier.classes),
-        (loaded.text_model.idf, saved.text_model.idf),
-        (loaded.text_model.components, saved.text_model.components),
+        (model.idf, TEXT_MODEL.idf),
+        (model.components, TEXT_MODEL.components),
     ]:
         np.testing.assert_array_equal(one, two, strict=True)
 
 
 def test_a_snapshot_of_images_before_any_answer_comes_back_without_models(store: ProjectStore) -> None:
-    store.save(snapshot(classifier=None, text_model=None))
-    assert (store.current().classifier, store.current().text_model) == (None, None)
+    store.save(snapshot(classifier=None, models={}))
+    assert (store.current().classifier, store.current().models) == (None, {})
 
 
 def test_the_facts_can_be_read_alone(store: ProjectStore) -> None:
@@ -158,8 +163,8 @@ def test_big_parts_are_shared_and_not_copied(store: ProjectStore) -> None:
 
 def test_parts_of_the_same_bytes_and_another_shape_are_not_mixed_up(store: ProjectStore) -> None:
     zeros = np.zeros((4, 2), np.float32)
-    store.save(snapshot(1, classifier=None, text_model=None, X=zeros))
-    store.save(snapshot(2, classifier=None, text_model=None, X=zeros.reshape(2, 4)))
+    store.save(snapshot(1, classifier=None, models={}, X=zeros))
+    store.save(snapshot(2, classifier=None, models={}, X=zeros.reshape(2, 4)))
     assert store.current().geometry.X.shape == (2, 4)
 
 
@@ -211,7 +216,7 @@ def test_broken_facts_are_no_snapshot_and_a_warning(
     assert "Snapshot 000005 of 1.100 cannot be read and is rebuilt" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["facts.json", "annotations.json", "terms.json", "scores.npy", "coef.npy"])
+@pytest.mark.parametrize("name", ["facts.json", "annotations.json", "scores.npy", "coef.npy"])
 @pytest.mark.parametrize("left", [0, 0.5], ids=["nothing left", "half left"])
 def test_a_file_that_a_crash_spoilt_is_no_snapshot(store: ProjectStore, name: str, left: float) -> None:
     store.save(snapshot())
@@ -260,9 +265,9 @@ def test_rollback_is_moving_the_pointer(store: ProjectStore) -> None:
 
 def test_old_snapshots_and_unused_parts_go(store: ProjectStore) -> None:
     for number in range(1, 7):
-        store.save(snapshot(number, other_features(number), text_model=None))
+        store.save(snapshot(number, other_features(number), models={}))
     (store.folder / "snapshots/.draft-of-a-crash").mkdir()
-    store.save(snapshot(7, other_features(6), text_model=None))
+    store.save(snapshot(7, other_features(6), models={}))
     assert sorted(path.name for path in (store.folder / "snapshots").iterdir()) == ["000005", "000006", "000007"]
     kept = [orjson.loads(path.read_bytes())["parts"] for path in (store.folder / "snapshots").glob("*/facts.json")]
     assert files(store.folder / "parts") == sorted({name for parts in kept for name in parts.values()})

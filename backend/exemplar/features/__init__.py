@@ -12,7 +12,7 @@ from exemplar.features.embedder import (
     PoolEmbedder,
     PoolModel,
     Vectors,
-    content_key,
+    content_key_of,
     key_of,
 )
 from exemplar.features.registry import (
@@ -40,7 +40,7 @@ __all__ = [
     "Vectors",
     "choose",
     "columns_of",
-    "content_key",
+    "content_key_of",
     "decoder",
     "embedder",
     "fitted",

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,13 +106,21 @@ class Fitted:
 def key_of(value: Any) -> bytes:
     """Return the key of a value that stands in the task itself: the digest of what it says.
 
-    That of a file's value is the digest of its bytes, ``content_key``.
+    That of a file's value is ``content_key_of`` its bytes.
     """
     if isinstance(value, str):
-        return content_key(value.encode("utf-8", "surrogatepass"))
-    return content_key(b"\0" + json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
+        return _digest(value.encode("utf-8", "surrogatepass")).digest()
+    return _digest(b"\0" + json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).digest()
 
 
-def content_key(content: bytes) -> bytes:
-    """Return the key of some bytes, 16 bytes."""
-    return hashlib.blake2b(content, digest_size=16).digest()
+def content_key_of(file: BinaryIO) -> bytes:
+    """Return the key of what a file holds, and be at its start again."""
+    digest = _digest()
+    while piece := file.read(2**20):
+        digest.update(piece)
+    file.seek(0)
+    return digest.digest()
+
+
+def _digest(content: bytes = b"") -> "hashlib.blake2b":
+    return hashlib.blake2b(content, digest_size=16)

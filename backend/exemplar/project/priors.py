@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exemplar.context import Project
 from exemplar.engine import prior_of_names, prior_of_predictions, similarities
 from exemplar.labelstudio.label_config import Labeling, has_words
+from exemplar.project.matrix import rows_of_texts
 from exemplar.project.pool import Pool
 from exemplar.rows import generation_number
 from exemplar.store.snapshot import Snapshot
@@ -91,8 +92,8 @@ def _of_names(project: Project, pool: Pool, words: Sequence[str]) -> Scores:
     X = pool.geometry.X
     names = np.zeros((len(words), X.shape[1]), np.float32)
     named = [i for i, word in enumerate(words) if word]
-    if named and pool.text_model is not None:
-        names[named] = pool.text_model.transform([words[i] for i in named])
+    if named:
+        names[named] = rows_of_texts(pool.blocks, pool.models, [words[i] for i in named])
     n_told = int(np.count_nonzero(names.any(axis=1)))
     logger.info("%s: the names of %d of %d choices tell something", project, n_told, len(words))
     return prior_of_names(pool.geometry, similarities(X, names))

@@ -1,24 +1,23 @@
-"""Reading what tasks show: a round at a time, so that a refresh ends in time whatever hosts do.
+"""Reading and embedding what tasks show: a round at a time, so that a refresh ends in time whatever hosts do.
 
-A round reads what is new for some seconds; what it did not come to is read in the next one. What a host does not
-give for now is tried again, later each time; what cannot be read at all is tried again on Start Training, or when
-the task's data or the allowed hosts change.
+A round reads and embeds what is new for some seconds; what it did not come to follows in the next one. What a host
+does not give for now is tried again, later each time; what cannot be read at all is tried again on Start Training,
+or when the task's data or the allowed hosts change.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from exemplar.context import Project
 from exemplar.errors import NotNowError, TaskDataError
-from exemplar.features.images import thumbnail
-from exemplar.features.texts import words
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
-from exemplar.project.readers import Readers, Vector
+from exemplar.project.rounds import Keys, Round, kept_keys
 from exemplar.project.sync import Held
+from exemplar.project.views import Sight, whose_files
 from exemplar.store.reading import LeftOut, Notes
 from exemplar.store.snapshot import Snapshot
 
@@ -32,33 +31,32 @@ ROUND, BRIEF_ROUND, PATIENCE = 25.0, 1.0, 2.0
 LATE = 2.0
 # Seconds until a file is tried again, twice as many each time.
 TRY_AGAIN, AT_MOST = 10.0, 3600.0
-# What was read waits no longer than this for the rest, before it joins the pool.
+# What was embedded waits no longer than this for the rest, before it joins the pool.
 JOIN_AFTER = 120.0
 NOTE_EVERY = 0.5
 
 
 @dataclass(frozen=True)
 class Read:
-    """What was read and is in no snapshot yet, what is left out and why, and what is still to be read."""
+    """What was embedded and is in no snapshot yet, what is left out and why, and what is still to be embedded.
 
-    vectors: dict[int, Vector] = field(default_factory=dict)
+    ``fresh`` has by task id the keys of the values whose vectors are kept; ``doing`` says how far it is.
+    """
+
+    fresh: Mapping[int, Keys] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     n_unread: int = 0
     again_at: float | None = None
     kept_for: float = 0.0
+    doing: str | None = None
 
     def joins(self, before: Snapshot | None) -> bool:
         """Return whether there is enough new to make a snapshot of: each makes Label Studio import rows."""
         if before is None:
             return True
         if not self.n_unread:
-            return bool(self.vectors) or self.left_out.keys() != before.facts.unreadable.keys()
-        return len(self.vectors) >= len(before.task_ids) or (bool(self.vectors) and self.kept_for > JOIN_AFTER)
-
-
-def features_identity(labeling: Labeling) -> str:
-    """Return the kind of vectors that tasks of this labeling get."""
-    return f"{labeling.field}:{thumbnail.Thumbnail.identity if labeling.kind == 'image' else words.IDENTITY}"
+            return bool(self.fresh) or self.left_out.keys() != before.facts.unreadable.keys()
+        return len(self.fresh) >= len(before.task_ids) or (bool(self.fresh) and self.kept_for > JOIN_AFTER)
 
 
 def nothing_to_read(labeling: Labeling, tasks: Sequence[Task]) -> dict[int, str]:
@@ -70,58 +68,70 @@ def nothing_to_read(labeling: Labeling, tasks: Sequence[Task]) -> dict[int, str]
 def read_on(
     project: Project,
     held: Held,
+    sight: Sight,
     before: Snapshot | None,
     *,
     anew: bool,
     seconds: float,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Read:
-    """Read for some seconds what the last snapshot has no vectors of; texts stand in the tasks themselves.
+    """Embed for some seconds what neither the last snapshot nor the cache has vectors of.
 
     With ``anew``, what was left out is tried again at once.
     """
-    empty = nothing_to_read(held.labeling, held.tasks)
+    empty, reading = nothing_to_read(held.labeling, held.tasks), project.store.reading
     new_empty = {id_: why for id_, why in empty.items() if before is None or id_ not in before.facts.unreadable}
     _report(project, {task_id: LeftOut("", why) for task_id, why in new_empty.items()})
-    if held.labeling.kind != "image":
-        return Read(left_out=empty)
-    features, reading = features_identity(held.labeling), project.store.reading
     by_id = {task.id: task for task in held.tasks if task.id not in empty}
-    kept = {
-        task_id: vector
-        for task_id, (digest, vector) in reading.vectors(features).items()
-        if task_id in by_id and by_id[task_id].digest == digest
-    }
     if anew:
         project.files.breakers.forget()
+    known, whose = _known(by_id, before, sight), whose_files(project, held.facts["organization"])
+    new = [task for task_id, task in by_id.items() if task_id not in known]
+    keys = kept_keys(project, sight, whose, new)
+    n_kept = len(_whole(keys, sight))
     left_out = {} if anew else _still_left_out(project, by_id)
-    there = kept.keys() | left_out.keys() | _known(by_id, before, features)
     now = time.time()
-    due = [id_ for id_, why in left_out.items() if why.again_at is not None and why.again_at <= now]
-    wanted = [task for task_id, task in by_id.items() if task_id not in there or task_id in due]
+    wanted = [task for task in new if not _is_whole(keys[task.id], sight) and _is_due(left_out.get(task.id), now)]
     # Where a host that was left alone is tried with one file, let it be one that has not failed itself.
     wanted.sort(key=lambda task: left_out[task.id].tries if task.id in left_out else 0)
 
-    fresh = _round(project, wanted, left_out, seconds=seconds, first=before is None, interrupted=interrupted)
-    reading.keep(features, {task_id: (by_id[task_id].digest, vector) for task_id, vector in fresh.items()})
+    progress = _Progress(project, len(known) + n_kept, len(by_id))
+    if wanted and seconds > 0:
+        until = time.monotonic() + seconds
+        round_ = Round(project, sight, whose, keys, until=until, interrupted=interrupted, on_progress=progress.note)
+        round_.run(wanted, patience=PATIENCE if before is None else float("inf"), late=LATE)
+        _take_failures(project, round_, wanted, left_out)
+    fresh = _whole(keys, sight)
+    left_out = {task_id: why for task_id, why in left_out.items() if task_id not in fresh}
     n_unread = sum(1 for task in wanted if task.id not in fresh and _is_due(left_out.get(task.id), now))
+    since = (reading.notes().fresh_since or now) if fresh else None
     hosts = project.files.breakers.left_alone()
-    reading.save_notes(Notes(left_out, n_unread, hosts, project.files.allowed.rules))
+    reading.save_notes(Notes(left_out, n_unread, hosts, project.files.allowed.rules, since))
     return Read(
-        vectors=kept | fresh,
+        fresh=fresh,
         left_out=empty | {task_id: why.why for task_id, why in left_out.items()},
         n_unread=n_unread,
         again_at=min((why.again_at for why in left_out.values() if why.again_at is not None), default=None),
-        kept_for=reading.kept_for(),
+        kept_for=0.0 if since is None else now - since,
+        doing=progress.said,
     )
 
 
-def _known(by_id: dict[int, Task], before: Snapshot | None, features: str) -> set[int]:
+def _is_whole(keys: Keys, sight: Sight) -> bool:
+    return len(keys) == len(sight.views)
+
+
+def _whole(keys: Mapping[int, Keys], sight: Sight) -> dict[int, Keys]:
+    """Return the tasks whose vectors are all kept."""
+    return {task_id: found for task_id, found in keys.items() if _is_whole(found, sight)}
+
+
+def _known(by_id: dict[int, Task], before: Snapshot | None, sight: Sight) -> set[int]:
     """Return the tasks that the last snapshot has vectors of, their data being the same."""
-    if before is None or before.facts.features != features:
+    if before is None or before.facts.features != sight.identity:
         return set()
-    known = {int(task_id): before.by_id.get(int(task_id)) for task_id in before.task_ids}
-    return {id_ for id_, task in known.items() if task and id_ in by_id and by_id[id_].digest == task.digest}
+    found, rows = before.by_id, set(before.task_ids.tolist())
+    return {id_ for id_, task in by_id.items() if id_ in rows and found[id_].digest == task.digest}
 
 
 def _still_left_out(project: Project, by_id: dict[int, Task]) -> dict[int, LeftOut]:
@@ -136,55 +146,53 @@ def _is_due(why: LeftOut | None, now: float) -> bool:
     return why is None or (why.again_at is not None and why.again_at <= now)
 
 
-def _round(
-    project: Project,
-    wanted: Sequence[Task],
-    left_out: dict[int, LeftOut],
-    *,
-    seconds: float,
-    first: bool,
-    interrupted: Callable[[], bool],
-) -> dict[int, Vector]:
-    """Read tasks for some seconds; return their vectors, and note in ``left_out`` what could not be read."""
-    vectors: dict[int, Vector] = {}
-    if not wanted or seconds <= 0:
-        return vectors
-    readers, noted, new = Readers(project, wanted), 0.0, {}
-    digests = {task.id: task.digest for task in wanted}
-    results = readers.results(
-        until=time.monotonic() + seconds, patience=PATIENCE if first else float("inf"), interrupted=interrupted
-    )
-    for task, result in results:
-        if isinstance(result, TaskDataError):
-            new[task.id] = _left_out(task.digest, result, left_out.get(task.id))
-        else:
-            vectors[task.id] = result
-            left_out.pop(task.id, None)
-        if time.monotonic() - noted > NOTE_EVERY:
-            noted = time.monotonic()
-            project.store.note(doing=f"reading images {len(vectors)}/{len(wanted)}")
-    for task_id, waited in readers.late(LATE).items():
+def _take_failures(project: Project, round_: Round, wanted: Iterable[Task], left_out: dict[int, LeftOut]) -> None:
+    """Note in ``left_out`` what a round could not embed."""
+    digests, new = {task.id: task.digest for task in wanted}, {}
+    for task_id, error in round_.failed.items():
+        new[task_id] = _left_out(digests[task_id], error, left_out.get(task_id))
+    for task_id, waited in round_.late.items():
         late = NotNowError(f"its file did not come within {waited:.0f} s")
         new[task_id] = _left_out(digests[task_id], late, left_out.get(task_id))
     _report(project, {task_id: why for task_id, why in new.items() if task_id not in left_out})
     left_out.update(new)
-    return vectors
 
 
-def read_now(
-    project: Project, labeling: Labeling, tasks: Sequence[Task], *, until: float
-) -> tuple[dict[int, Vector], dict[int, str]]:
-    """Return the vectors of images that somebody waits for, and for those that did not come by then why not."""
-    left_out = nothing_to_read(labeling, tasks)
-    vectors: dict[int, Vector] = {}
-    readers = Readers(project, [task for task in tasks if task.id not in left_out], waited_until=until)
-    for task, result in readers.results(until=until):
-        if isinstance(result, TaskDataError):
-            left_out[task.id] = str(result)
-        else:
-            vectors[task.id] = result
-    late = [task.id for task in tasks if task.id not in vectors and task.id not in left_out]
-    return vectors, left_out | dict.fromkeys(late, "its file did not come in time")
+class _Progress:
+    """Says in the status how far embedding is, and how long it will take."""
+
+    def __init__(self, project: Project, n_before: int, n_tasks: int) -> None:
+        self._project, self._n_before, self._n_tasks = project, n_before, n_tasks
+        self._started = time.monotonic()
+        self._noted = 0.0
+        self.said: str | None = None
+
+    def note(self, n_done: int) -> None:
+        now = time.monotonic()
+        if now - self._noted > NOTE_EVERY:
+            self._noted = now
+            seconds = max(now - self._started, 1e-3)
+            self.said = progress(self._n_before + n_done, self._n_tasks, n_done / seconds)
+            self._project.store.note(doing=self.said)
+
+
+def progress(n_done: int, n_tasks: int, per_second: float) -> str:
+    """Return how far embedding is.
+
+    >>> progress(34_000, 100_000, 210)
+    'embedding 34 000 of 100 000, 210/s, 5 min left'
+    >>> progress(90, 100, 0.5)
+    'embedding 90 of 100, 0.5/s, 20 s left'
+    """
+    seconds = (n_tasks - n_done) / max(per_second, 1e-9)
+    left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    left = left if seconds < 90 * 60 else f"{seconds / 3600:.0f} h"
+    rate = f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.1f}"
+    return f"embedding {_grouped(n_done)} of {_grouped(n_tasks)}, {rate}/s, {left} left"
+
+
+def _grouped(n: int) -> str:
+    return f"{n:,}".replace(",", " ")
 
 
 def _left_out(digest: str, error: TaskDataError, before: LeftOut | None) -> LeftOut:

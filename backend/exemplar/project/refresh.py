@@ -14,9 +14,10 @@ import numpy as np
 from exemplar.context import Project
 from exemplar.engine import prepare_queue, prepare_spreading
 from exemplar.project.audits import write_down
-from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, features_identity, read_on
+from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, read_on
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
+from exemplar.project.views import Sight, sight_of
 from exemplar.rows import Ledger, check_connection, highest_generation, is_look_due, is_managed, reconcile
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Done
@@ -62,18 +63,22 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
     held = sync(project, before, cursor="" if ordered or fallen_back else done.cursor)
     if not held.tasks:
         return _without_tasks(project, held, demand)
-    stale = before is None or ordered or fallen_back or is_stale(project, held, before)
-    known = before if before is not None and before.facts.features == features_identity(held.labeling) else None
-    read = _read(project, held, known, demand, ordered=ordered, stale=stale, at_length=at_length)
+    sight = sight_of(project.settings, held.labeling)
+    stale = before is None or ordered or fallen_back or is_stale(project, held, sight, before)
+    known = before if before is not None and before.facts.features == sight.identity else None
+    read = _read(project, held, sight, known, demand, ordered=ordered, stale=stale, at_length=at_length)
     joins = ordered or read.joins(known)
     if before is None or stale or joins:
-        snapshot = make_snapshot(project, held, before, read if joins else replace(read, vectors={}), anew=ordered)
+        taken = read if joins else replace(read, fresh={})
+        snapshot = make_snapshot(project, held, sight, before, taken, anew=ordered)
         if snapshot is None:
             return _without_tasks(project, held, demand, read)
+        _report_sight(project, sight, before)
         write_down(project, snapshot, before)
         store.save(snapshot)
         if joins:
-            store.reading.forget_vectors()
+            store.reading.note_joined()
+            project.vectors.trim()
         _report(project, snapshot, time.monotonic() - started)
         _report_not_used(project, snapshot, before)
     else:
@@ -94,12 +99,15 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
     store.save_done(replace(demand, cursor=held.cursor, reconciled=reconciled, exact=exact))
     if before is None or snapshot.geometry is not before.geometry:
         _get_ready(store)
+    if read.n_unread and read.doing:
+        store.note(doing=read.doing)
     return Outcome(snapshot, pending, read.n_unread, read.again_at)
 
 
 def _read(
     project: Project,
     held: Held,
+    sight: Sight,
     before: Snapshot | None,
     demand: Done,
     *,
@@ -107,15 +115,15 @@ def _read(
     stale: bool,
     at_length: bool,
 ) -> Read:
-    """Read what tasks show, for as long as nobody else waits: other projects for the worker, or annotators."""
+    """Embed what tasks show, for as long as nobody else waits: other projects for the worker, or annotators."""
     if before is None:
-        return read_on(project, held, before, anew=ordered, seconds=ROUND)
+        return read_on(project, held, sight, before, anew=ordered, seconds=ROUND)
     if at_length and (ordered or not stale):
         seconds = ROUND
     else:
         seconds = 0.0 if _digests(held) == _digests(before) else BRIEF_ROUND
     newer = partial(_is_newer, project.store, demand)
-    return read_on(project, held, before, anew=ordered, seconds=seconds, interrupted=newer)
+    return read_on(project, held, sight, before, anew=ordered, seconds=seconds, interrupted=newer)
 
 
 def _get_ready(store: ProjectStore) -> None:
@@ -154,10 +162,12 @@ def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | N
     if facts["task_number"] <= 5 * SAMPLE or highest_generation(project):
         return None
     held = sample(project, facts)
-    snapshot = make_snapshot(project, held, None, read_on(project, held, None, anew=False, seconds=ROUND))
+    sight = sight_of(project.settings, held.labeling)
+    read = read_on(project, held, sight, None, anew=False, seconds=ROUND)
+    snapshot = make_snapshot(project, held, sight, None, read)
     if snapshot is not None:
         project.store.save(snapshot)
-        project.store.reading.forget_vectors()
+        project.store.reading.note_joined()
         newer = partial(_is_newer, project.store, demand)
         reconcile(project, held.facts, snapshot, ledger, newer=newer)
         project.store.save_done(Done())
@@ -182,6 +192,14 @@ def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | No
     for why, found in snapshot.facts.not_used.items():
         if known.get(why) != found:
             logger.warning("%s: not used, or not all of it: %s", project, not_used_sentence(why, found))
+
+
+def _report_sight(project: Project, sight: Sight, before: Snapshot | None) -> None:
+    if before is None or before.facts.features != sight.identity:
+        for view, why in sight.why.items():
+            blocks = [block for block in sight.blocks if block.view == view]
+            seen_by = " + ".join(f"{block.weight:g}*{block.embedder}" for block in blocks)
+            logger.info("%s: %r is seen by %s (%s)", project, view, seen_by, why)
 
 
 def _report(project: Project, snapshot: Snapshot, seconds: float) -> None:

@@ -14,9 +14,8 @@ from exemplar.errors import InputError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
 from exemplar.labelstudio.reading import integer
 from exemplar.labelstudio.tasks import Task, read_task
+from exemplar.project.at_once import embed_now
 from exemplar.project.learn import classify
-from exemplar.project.readers import Vector
-from exemplar.project.reading import nothing_to_read, read_now
 from exemplar.rows import NOTHING, RETIRED, Row, confidence_scores, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
@@ -113,14 +112,13 @@ def _classify(
         return [NOTHING] * len(tasks)
     # Ids may be missing or repeated in a request: number them by position.
     numbered = [Task(position, task.digest, task.value, ()) for position, task in enumerate(tasks)]
-    vectors, unreadable = _vectors(project, snapshot, numbered, until=until)
+    there, X, unreadable = embed_now(project, snapshot, numbered, until=until)
     for position, why in list(unreadable.items())[:20]:
         logger.warning("%s: task %d is answered empty: %s", project, tasks[position].id, why)
     if len(unreadable) > 20:
         logger.warning("%s: %d further tasks are answered empty", project, len(unreadable) - 20)
     rows = [NOTHING] * len(tasks)
-    if vectors:
-        X = np.stack(list(vectors.values()))
+    if there:
         proba = classify(
             snapshot.geometry,
             snapshot.distributions,
@@ -131,22 +129,9 @@ def _classify(
         confidence = proba.max(axis=1)
         sure = confidence >= (0 if show_all else snapshot.facts.settings["shown_from"])
         choices = np.where(sure, proba.argmax(axis=1), UNLABELED)
-        for position, choice, score in zip(vectors, choices, confidence_scores(confidence), strict=True):
+        for position, choice, score in zip(there, choices, confidence_scores(confidence), strict=True):
             rows[position] = Row(int(choice), float(score)) if score > NOTHING.score else NOTHING
     return rows
-
-
-def _vectors(
-    project: Project, snapshot: Snapshot, tasks: list[Task], *, until: float
-) -> tuple[dict[int, Vector], dict[int, str]]:
-    """Return vectors by task id, and for the tasks that have none why not."""
-    labeling = snapshot.facts.labeling
-    if snapshot.text_model is None:
-        return read_now(project, labeling, tasks, until=until)
-    empty = nothing_to_read(labeling, tasks)
-    written = [task for task in tasks if task.id not in empty]
-    X = snapshot.text_model.transform([task.value or "" for task in written])
-    return dict(zip((task.id for task in written), X, strict=True)), empty
 
 
 def _prediction(labeling: Labeling | None, row: Row, generation: int) -> Json:

@@ -15,8 +15,9 @@ from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, Learned, learn, read_answers
 from exemplar.project.pool import Pool, build_pool
 from exemplar.project.priors import Prior, priors_of
-from exemplar.project.reading import Read, features_identity
+from exemplar.project.reading import Read
 from exemplar.project.sync import Held
+from exemplar.project.views import Sight
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
 from exemplar.store.snapshot import Believed, Facts, NotUsed, Snapshot
@@ -27,27 +28,27 @@ logger = logging.getLogger(__name__)
 NAMED = 5
 
 
-def is_stale(project: Project, held: Held, before: Snapshot) -> bool:
+def is_stale(project: Project, held: Held, sight: Sight, before: Snapshot) -> bool:
     """Return whether anything changed that a snapshot is made of."""
     return (
         held.tasks != before.tasks
         or held.labeling != before.facts.labeling
         or held.labeling.said != before.facts.labeling.said
         or settings_that_matter(project) != before.facts.settings
-        or features_identity(held.labeling) != before.facts.features
+        or sight.identity != before.facts.features
         or project.store.accept_attempt() != (before.facts.honesty["acceptance"] or {"attempt": 0})["attempt"]
     )
 
 
 def make_snapshot(
-    project: Project, held: Held, before: Snapshot | None, read: Read, *, anew: bool = False
+    project: Project, held: Held, sight: Sight, before: Snapshot | None, read: Read, *, anew: bool = False
 ) -> Snapshot | None:
-    """Learn from what Label Studio holds and was read; ``anew`` forgets the clusters.
+    """Learn from what Label Studio holds and was embedded; ``anew`` forgets the clusters.
 
     None if no task is readable.
     """
-    anew = anew or (before is not None and _starts_anew(project, held, before))
-    pool = build_pool(project, held.labeling, held.tasks, before, read, anew=anew)
+    anew = anew or (before is not None and _starts_anew(project, held, sight, before))
+    pool = build_pool(project, sight, held.tasks, before, read, anew=anew)
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
@@ -106,6 +107,7 @@ def _facts(
         settings=settings_that_matter(project),
         n_clustered=pool.n_clustered,
         features=pool.features,
+        blocks=pool.blocks,
         unreadable=pool.unreadable,
         not_used=_counted(not_used(held.tasks, held.labeling)),
         n_tasks=len(held.tasks),
@@ -137,7 +139,7 @@ def _snapshot(
         distributions=learned.inference.distributions,
         columns=learned.inference.columns,
         classifier=learned.classifier,
-        text_model=pool.text_model,
+        models=pool.models,
         choices=learned.choices,
         scores=learned.scores,
         blind=learned.blind,
@@ -154,7 +156,7 @@ def settings_that_matter(project: Project) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:
+def _starts_anew(project: Project, held: Held, sight: Sight, before: Snapshot) -> bool:
     if held.labeling != before.facts.labeling:
         logger.info(
             "%s: the label config has changed; learning starts anew with %s on %s",
@@ -163,7 +165,7 @@ def _starts_anew(project: Project, held: Held, before: Snapshot) -> bool:
             ", ".join(held.labeling.classes),
         )
     return (
-        features_identity(held.labeling) != before.facts.features
+        sight.identity != before.facts.features
         or project.settings.n_clusters != before.facts.settings["n_clusters"]
     )
 

@@ -1,5 +1,6 @@
 """A snapshot's arrays by name: which are small and its own, and which are big and shared with other snapshots."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine import Checkpoint, Clustering, Columns, Geometry, LinearClassifier, NeighborGraph, Projection
-from exemplar.features.texts.words import TextModel
+from exemplar.features import Fitted
 from exemplar.labelstudio.tasks import Task
 from exemplar.store.files import Signature, signature_of
-from exemplar.store.snapshot import Facts, Snapshot, Terms, tasks_from_json
+from exemplar.store.snapshot import Facts, KeptModel, Snapshot, tasks_from_json
 
 GEOMETRY = (
     "X",
@@ -26,8 +27,8 @@ GEOMETRY = (
     "neighbors",
     "neighbor_distances",
 )
-SHARED = (*GEOMETRY, "text_components")
 PRIOR = "prior_"
+MODEL = "model"
 # Readers keep the geometries of so many projects, and what was derived from them.
 KEPT_GEOMETRIES = 8
 Array = NDArray[Any]
@@ -57,14 +58,46 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
             "intercept": snapshot.classifier.intercept,
             "classes": snapshot.classifier.classes,
         }
-    if snapshot.text_model:
-        arrays |= {"text_idf": snapshot.text_model.idf, "text_components": snapshot.text_model.components}
+    for number, model in enumerate(snapshot.models.values()):
+        arrays |= {model_part(number, name): array for name, array in model.arrays.items()}
     return arrays
 
 
 def is_shared(part: str) -> bool:
     """Return whether snapshots share a part: it is big, and seldom another one."""
-    return part in SHARED or part.startswith(PRIOR)
+    return part in GEOMETRY or part.startswith((f"{MODEL}-", PRIOR))
+
+
+def model_part(number: int, array: str = "") -> str:
+    """Return the name of a fitted model's part: of one of its arrays, or of all else."""
+    return f"{MODEL}-{number}-{array}" if array else f"{MODEL}-{number}"
+
+
+def kept_models(models: Mapping[str, Fitted]) -> list[KeptModel]:
+    """Return what is kept of models beside their arrays."""
+    return [
+        KeptModel(
+            block=block,
+            embedder=model.embedder,
+            identity=model.identity,
+            facts=dict(model.facts),
+            arrays=tuple(model.arrays),
+        )
+        for block, model in models.items()
+    ]
+
+
+def models_of(kept: Sequence[KeptModel], parts: Mapping[str, Path]) -> dict[str, Fitted]:
+    """Return the models whose parts these are."""
+    return {
+        model.block: Fitted(
+            model.embedder,
+            model.identity,
+            model.facts,
+            {name: mapped(parts[model_part(number, name)]) for name in model.arrays},
+        )
+        for number, model in enumerate(kept)
+    }
 
 
 def _checkpoint_arrays(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Array]:
@@ -108,16 +141,14 @@ def _geometry_arrays(geometry: Geometry) -> dict[str, Array]:
 def assemble(
     facts: Facts,
     tasks: tuple[Task, ...],
-    terms: Terms | None,
+    models: Mapping[str, Fitted],
     arrays: dict[str, Array],
     geometry: Geometry,
 ) -> Snapshot:
     """Return the snapshot whose parts these are."""
-    classifier = text_model = None
+    classifier = None
     if "coef" in arrays:
         classifier = LinearClassifier(arrays["coef"], arrays["intercept"], arrays["classes"])
-    if terms is not None:
-        text_model = TextModel(terms.terms, arrays["text_idf"], arrays["text_components"], terms.analyzer)
     return Snapshot(
         facts=facts,
         tasks=tasks,
@@ -128,7 +159,7 @@ def assemble(
             arrays["column_nodes"], arrays["column_indptr"], arrays["column_indices"], arrays["column_values"]
         ),
         classifier=classifier,
-        text_model=text_model,
+        models=models,
         choices=arrays["choices"],
         scores=arrays["scores"],
         blind=arrays["blind"],

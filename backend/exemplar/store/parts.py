@@ -58,7 +58,10 @@ class Parts:
             with suppress(OSError, ValueError):  # damaged: written anew
                 if same_but_for_annotations(tasks, read_tasks(self.path(known))):
                     return known
-        content = orjson.dumps(tasks_to_json(tasks))
+        return self.save_json(orjson.dumps(tasks_to_json(tasks)))
+
+    def save_json(self, content: bytes) -> str:
+        """Write some JSON, unless it is there already; return its file's name."""
         name = f"{files.digest_of_bytes(content)}.json"
         if not self._holds(name):
             files.save_bytes(self.folder / name, content)

@@ -1,9 +1,10 @@
 """A snapshot: one immutable, complete state of a project's learning.
 
 On disk it is a folder: ``facts.json`` (counts, settings, and the names of the big parts that snapshots share),
-``annotations.json``, for texts ``terms.json``, and one ``.npy`` an array. No pickle anywhere.
+``annotations.json``, and one ``.npy`` an array. No pickle anywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.engine import Checkpoint, Columns, Geometry, LinearClassifier
-from exemplar.features.texts.words import TextModel
+from exemplar.features import Block, Fitted, PoolModel, restored
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.decoding import DamagedError, decode
 
-FORMAT = 6  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 7  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ class Believed:
 class Facts:
     """What a snapshot says of itself, apart from its arrays.
 
-    ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X;
-    ``unreadable`` maps task ids to why they were left out; ``temperature`` is what calibrates the confidences,
-    ``averaged_at`` the one that ``neighbor_proba`` takes, ``honesty`` what is known of how right they are;
-    ``not_used`` tells by reason which answers are not used, or not all of them; ``n_shown`` of the predictions are
-    sure enough to be shown; ``priors`` tells of each prior what it counts.
+    ``n_clustered`` is the number of tasks when the clusters were made, ``features`` the kind of vectors in X, and
+    ``blocks`` which columns of it are whose; ``unreadable`` maps task ids to why they were left out;
+    ``temperature`` is what calibrates the confidences, ``averaged_at`` the one that ``neighbor_proba`` takes,
+    ``honesty`` what is known of how right they are; ``not_used`` tells by reason which answers are not used, or not
+    all of them; ``n_shown`` of the predictions are sure enough to be shown; ``priors`` tells of each prior what it
+    counts.
     """
 
     number: int
@@ -80,6 +82,7 @@ class Facts:
     settings: dict[str, Any]
     n_clustered: int
     features: str
+    blocks: tuple[Block, ...]
     unreadable: dict[int, str]
     n_tasks: int
     n_answered: int
@@ -107,12 +110,15 @@ class Contents:
     files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Terms:
-    """The words of a text model: ``terms.json``."""
+@dataclass(frozen=True, kw_only=True)
+class KeptModel:
+    """What was fitted on the pool for a block, apart from its arrays; ``arrays`` names these."""
 
-    analyzer: str
-    terms: tuple[str, ...]
+    block: str
+    embedder: str
+    identity: str
+    facts: dict[str, Any]
+    arrays: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +139,8 @@ class Snapshot:
         How far each answered task reaches over the neighbour graph.
     classifier : LinearClassifier or None
         None while fewer than two classes are known, and where the pool's nearest tasks answer.
-    text_model : TextModel or None
-        None for images.
+    models : mapping of str to Fitted
+        What was fitted on the pool, by the names of blocks.
     choices : int32 array of shape (n_tasks,)
         The class index of each row's pre-annotation, -1 for none.
     scores : float64 array of shape (n_tasks,)
@@ -156,7 +162,7 @@ class Snapshot:
     distributions: NDArray[np.float32]
     columns: Columns
     classifier: LinearClassifier | None
-    text_model: TextModel | None
+    models: Mapping[str, Fitted]
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
     blind: NDArray[np.int64]
@@ -168,6 +174,11 @@ class Snapshot:
     def by_id(self) -> dict[int, Task]:
         """Return the tasks by their ids."""
         return {task.id: task for task in self.tasks}
+
+    @cached_property
+    def pool_models(self) -> dict[str, PoolModel]:
+        """Return what was fitted on the pool, ready to use."""
+        return {name: restored(kept) for name, kept in self.models.items()}
 
     @cached_property
     def unhidden(self) -> NDArray[np.int32]:

@@ -6,16 +6,37 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 import orjson
 
 from exemplar.failpoints import reach
 from exemplar.store import files
-from exemplar.store.arrays import GEOMETRY, arrays_of, assemble, is_shared, mapped, read_geometry, read_tasks
+from exemplar.store.arrays import (
+    GEOMETRY,
+    PRIOR,
+    arrays_of,
+    assemble,
+    is_shared,
+    kept_models,
+    mapped,
+    model_part,
+    models_of,
+    read_geometry,
+    read_tasks,
+)
 from exemplar.store.decoding import DamagedError, decode, encode
 from exemplar.store.parts import Parts
-from exemplar.store.snapshot import FORMAT, Contents, Facts, Snapshot, Terms, annotations_to_json, with_annotations
+from exemplar.store.snapshot import (
+    FORMAT,
+    Contents,
+    Facts,
+    KeptModel,
+    Snapshot,
+    annotations_to_json,
+    with_annotations,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +116,8 @@ class SnapshotFolder:
                 parts[part] = self._parts.save_array(array)
             else:
                 own[f"{part}.npy"] = files.save_array(draft / f"{part}.npy", array)
-        if snapshot.text_model:
-            terms = encode(Terms(snapshot.text_model.analyzer, snapshot.text_model.terms))
-            own["terms.json"] = files.save_bytes(draft / "terms.json", terms)
+        for number, model in enumerate(kept_models(snapshot.models)):
+            parts[model_part(number)] = self._parts.save_json(encode(model))
         annotations = orjson.dumps(annotations_to_json(snapshot.tasks))
         own["annotations.json"] = files.save_bytes(draft / "annotations.json", annotations)
         recall = snapshot.geometry.graph.recall
@@ -126,14 +146,18 @@ class SnapshotFolder:
         parts = {part: self._parts.path(name) for part, name in contents.parts.items()}
         geometry = read_geometry({part: parts[part] for part in GEOMETRY if part in parts}, contents.recall)
         arrays = {Path(name).stem: mapped(folder / name) for name in contents.files if name.endswith(".npy")}
-        arrays |= {part: mapped(path) for part, path in parts.items() if is_shared(part) and part not in GEOMETRY}
+        arrays |= {part: mapped(path) for part, path in parts.items() if part.startswith(PRIOR)}
         return assemble(
             contents.facts,
             with_annotations(read_tasks(parts["tasks"]), (folder / "annotations.json").read_bytes()),
-            decode(Terms, (folder / "terms.json").read_bytes()) if "terms.json" in contents.files else None,
+            models_of(self._kept_models(parts), parts),
             arrays,
             geometry,
         )
+
+    def _kept_models(self, parts: dict[str, Path]) -> list[KeptModel]:
+        named = takewhile(lambda part: part in parts, map(model_part, count()))
+        return [decode(KeptModel, parts[part].read_bytes()) for part in named]
 
     def _candidates(self) -> Iterator[str]:
         """Yield the current snapshot's name and then those before it; of an unreadable pointer, all."""

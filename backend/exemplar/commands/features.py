@@ -1,0 +1,113 @@
+"""`exemplar features`: which embedders there are, what each costs, what is taken, and why."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from exemplar.commands.known import known_project, learned_project
+from exemplar.errors import EmbedderError
+from exemplar.features import DEFAULTS, KINDS, AnyEmbedder, Embedder, choose, columns_of, embedder
+from exemplar.project.views import Sight, sight_of
+from exemplar.recipes import Recipe, names, read_recipes
+from exemplar.settings import Settings, for_project
+from exemplar.store.snapshot import Snapshot
+
+
+def show_features(settings: Settings, project_id: int | None, console: Console | None = None) -> None:
+    """Print what there is; of one project what is taken for its views, else for each kind of values.
+
+    Raises
+    ------
+    UnknownProjectError, NothingLearnedError
+        If the project is not known here, or nothing is learned of it yet.
+    """
+    console = console or Console()
+    if project_id is None:
+        for part in (_embedders(), _by_kind(read_recipes(settings.features))):
+            console.print(part)
+        return
+    _, snapshot = learned_project(settings, project_id)
+    connection = known_project(settings, project_id).connection()
+    own = for_project(settings, connection.extra_params if connection else None)
+    for lines in _of_project(project_id, own, snapshot):
+        console.print(lines)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
+    return table
+
+
+NUMBERS = ("width", "per second", "MB", "weight")
+
+
+def _embedders() -> Table:
+    table = _table("Embedders", "name", "sees", "width", "per second", "MB", "what it does")
+    for name in names():
+        try:
+            table.add_row(*_row(embedder(name)))
+        except EmbedderError as error:
+            table.add_row(Text(name), "", "", "", "", Text(str(error), "yellow"))
+    return table
+
+
+def _row(one: AnyEmbedder) -> list[Text]:
+    """Return what an embedder is and costs, as far as it says; somebody else's need not."""
+    width = f"{one.n_features}" if isinstance(one, Embedder) else "fitted"
+    speed, memory = (_number(getattr(one, attribute, None)) for attribute in ("per_second", "megabytes"))
+    cells = (one.name, ", ".join(one.kinds), width, speed, memory, str(getattr(one, "about", one.identity)))
+    return [Text(cell) for cell in cells]
+
+
+def _number(measured: float | None) -> str:
+    return "–" if measured is None else f"{measured:,.0f}".replace(",", " ")
+
+
+def _by_kind(recipes: dict[str, Recipe]) -> Table:
+    table = _table("Taken", "kind", "embedders", "why")
+    for kind in KINDS:
+        if kind not in DEFAULTS:
+            continue
+        recipe = recipes.get(kind, recipes.get("", ()))
+        try:
+            choice = choose(kind, recipe)
+        except EmbedderError as error:
+            table.add_row(kind, Text("none", "red"), Text(str(error)))
+            continue
+        taken = zip(choice.weights, choice.embedders, strict=True)
+        table.add_row(kind, _sum([(weight, one.name) for weight, one in taken]), Text(choice.why))
+    return table
+
+
+def _of_project(project_id: int, settings: Settings, snapshot: Snapshot) -> Iterator[RenderableType]:
+    facts = snapshot.facts
+    wanted = sight_of(settings, facts.labeling)
+    table = _table(
+        f"Project {project_id}: {snapshot.geometry.X.shape[1]} columns", "view", "block", "weight", "columns"
+    )
+    for block, columns in zip(facts.blocks, columns_of(facts.blocks), strict=True):
+        where = f"{columns.start} to {columns.stop - 1}"
+        table.add_row(
+            Text(f"{block.view} (${block.field}, {block.kind})"), block.embedder, f"{block.weight:g}", where
+        )
+    yield table
+    yield _views(wanted)
+    if wanted.identity != facts.features:
+        yield Text("Others are taken since; the next refresh embeds the tasks anew.", "yellow")
+
+
+def _views(sight: Sight) -> Table:
+    table = _table("Taken", "view", "embedders", "why")
+    for view, why in sight.why.items():
+        blocks = [(block.weight, block.embedder) for block in sight.blocks if block.view == view]
+        table.add_row(Text(view), _sum(blocks), Text(why))
+    return table
+
+
+def _sum(terms: list[tuple[float, str]]) -> Text:
+    return Text(" + ".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in terms))
