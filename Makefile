@@ -12,7 +12,7 @@ help:
 	@printf 'make test      every test; those that need a program this machine lacks skip with a reason\n'
 	@printf 'make check     ruff, mypy, the import layers\n'
 	@printf 'make fuzz      10 000 odd requests, by schemathesis\n'
-	@printf 'make chaos     every file damaged in every way; 200 kills at named points, under annotators\n'
+	@printf 'make chaos     every file damaged in every way, and 200 kills at named points; make test does a share of it\n'
 	@printf 'make bench     the benchmarks of the engine and their peers; about an hour\n'
 	@printf 'make lock      compile requirements.lock anew, with the hashes of all files\n'
 	@printf 'make audit     ask pip-audit for known holes in what the locks pin (needs the internet)\n'
