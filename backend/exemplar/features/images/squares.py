@@ -12,8 +12,33 @@ from exemplar.features.images.picture import Picture
 
 def squares(pictures: Sequence[Picture], side: int) -> NDArray[np.uint8]:
     """Return pictures squeezed into squares; uint8 of shape (n_pictures, side, side, 3)."""
-    small = (Image.fromarray(picture.rgb).resize((side, side), Image.Resampling.BILINEAR) for picture in pictures)
-    return np.array([np.asarray(image) for image in small], np.uint8).reshape(-1, side, side, 3)
+    return np.array([_resized(picture, (side, side)) for picture in pictures], np.uint8).reshape(-1, side, side, 3)
+
+
+def framed(pictures: Sequence[Picture], side: int) -> NDArray[np.uint8]:
+    """Return pictures whole and in their shape, in squares that go on in the colour of their borders.
+
+    Of shape (n_pictures, side, side, 3), uint8.
+    """
+    return np.array([_framed(picture, side) for picture in pictures], np.uint8).reshape(-1, side, side, 3)
+
+
+def _framed(picture: Picture, side: int) -> NDArray[np.uint8]:
+    longest = max(picture.rgb.shape[:2])
+    height, width = (max(1, round(length * side / longest)) for length in picture.rgb.shape[:2])
+    small = _resized(picture, (width, height))
+    if height == width:
+        return small
+    border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = np.median(border, axis=0)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = small
+    return square
+
+
+def _resized(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(picture.rgb).resize(size, Image.Resampling.BILINEAR))
 
 
 def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
