@@ -22,6 +22,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "textures": "exemplar.features.images.textures:Textures",
         "thumbnail": "exemplar.features.images.thumbnail:Thumbnail",
         "words": "exemplar.features.texts.words:Words",
+        "logmel": "exemplar.features.sounds:LogMel",
+        "table": "exemplar.features.table:Table",
     }
 )
 MAX_WEIGHT = 100.0

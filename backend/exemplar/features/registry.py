@@ -24,10 +24,14 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": ("words",),
         "image": ("thumbnail",),
+        "sound": ("logmel",),
+        "row": ("table",),
     }
 )
 # How values are made of a file's bytes, for the kinds whose values are files; those of others stand in the task.
-DECODERS: Mapping[str, str] = MappingProxyType({"image": "exemplar.features.images:decode"})
+DECODERS: Mapping[str, str] = MappingProxyType(
+    {"image": "exemplar.features.images:decode", "sound": "exemplar.features.sounds:decode"}
+)
 
 AnyEmbedder = Embedder | PoolEmbedder
 _lock = threading.RLock()
