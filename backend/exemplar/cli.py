@@ -100,6 +100,17 @@ def features(
 
 
 @app.command()
+def duplicates(
+    project: Project,
+) -> None:
+    """List the tasks of a project that are nearly the same, in groups, and name the answers that differ in one."""
+    from exemplar.commands.duplicates import duplicates as lines_of
+
+    for line in lines_of(_settings(), project):
+        typer.echo(line)
+
+
+@app.command()
 def accept(
     project: Project,
     promise: Annotated[

@@ -336,6 +336,13 @@ class Settings:
         "GiB of MODEL_DIR that vectors may take, so that no value is embedded twice. What was not used for longest "
         "goes where there is more.",
     )
+    duplicates: bool = _setting(
+        "EXEMPLAR_DUPLICATES",
+        True,
+        _switch,
+        "Near-duplicates (texts that differ in a number or in punctuation, one picture in several sizes) are asked "
+        "once and labelled together. off: each for itself.",
+    )
     audit_share: float = _setting(
         "EXEMPLAR_AUDIT_SHARE",
         4.0,
@@ -386,6 +393,7 @@ PER_PROJECT = (
     "propagate_percent",
     "batch_size",
     "features",
+    "duplicates",
     "audit_share",
     "names",
     "descriptions",

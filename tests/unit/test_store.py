@@ -17,6 +17,7 @@ import pytest
 from exemplar.engine import Checkpoint, empty_columns, fit_classifier, survey
 from exemplar.errors import UnknownProjectError
 from exemplar.features import Block, fitted
+from exemplar.features.signatures import text_keys
 from exemplar.features.texts.words import Words, fit_text_model
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
@@ -25,7 +26,7 @@ from exemplar.store.audit_log import AuditEntry
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection, Done, Status
-from exemplar.store.snapshot import Believed, Facts, Snapshot
+from exemplar.store.snapshot import Believed, DuplicatesFound, Facts, Snapshot
 from exemplar.store.snapshot_folder import KEPT_SNAPSHOTS
 
 LABELING = Labeling("animal", "txt", "review", "text", ("cat", "dög"))
@@ -57,6 +58,7 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
             honesty={"leave_one_out": 0.5},
             n_shown=2,
             priors=(Believed("names", "0a1b", 1.0, 0.25), Believed("gpt-4", "2c", 0.0, 0.0)),
+            duplicates=DuplicatesFound(groups=1, tasks=2),
         ),
         tasks=(
             *(Task(10 + i, f"digest{i}", text, (annotation,)) for i, text in enumerate(TEXTS)),
@@ -64,6 +66,8 @@ def snapshot(number: int = 1, X: np.ndarray | None = None, **changes: Any) -> Sn
         ),
         task_ids=np.arange(10, 14),
         geometry=survey(X, n_clusters=2),
+        signatures=text_keys(TEXTS),
+        leaders=np.int32([0, 0, 2, 3]),
         distributions=np.float32([[1, 0], [0.75, 0.25], [0, 1], [0, 0]]),
         columns=empty_columns(),
         classifier=fit_classifier(X, np.arange(len(X)) % 2),
@@ -104,6 +108,8 @@ def test_a_snapshot_comes_back_as_it_was(store: ProjectStore) -> None:
     assert (model.terms, model.analyzer) == (TEXT_MODEL.terms, TEXT_MODEL.analyzer)
     for one, two in [
         (loaded.task_ids, saved.task_ids),
+        (loaded.signatures, saved.signatures),
+        (loaded.leaders, saved.leaders),
         (loaded.distributions, saved.distributions),
         (loaded.blind, saved.blind),
         (loaded.faint, saved.faint),

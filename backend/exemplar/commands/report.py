@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from exemplar.commands.duplicates import duplicates_sentence
 from exemplar.commands.known import learned_project
 from exemplar.engine import MIN_AUDITS
 from exemplar.project.priors import NAMES
@@ -41,6 +42,9 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     if now.problem:
         yield f"State          {now.state}: {now.problem}"
     yield from _not_used(facts)
+    if facts.duplicates.groups:
+        names = f"`exemplar duplicates {project_id}` names them"
+        yield f"Duplicates     {duplicates_sentence(facts.duplicates)}; {names}"
     said = facts.honesty
     yield _accuracy(said["accuracy"], facts)
     yield from _reliability(said["accuracy"])

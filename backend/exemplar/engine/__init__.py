@@ -42,7 +42,16 @@ from exemplar.engine.evidence import (
     suspicion,
 )
 from exemplar.engine.geometry import Geometry, resurvey, survey
-from exemplar.engine.neighbors import NEW, NeighborGraph, build_graph, neighbors_outside, update_graph
+from exemplar.engine.neighbors import (
+    NEW,
+    NeighborGraph,
+    build_graph,
+    group_by_all,
+    group_by_keys,
+    group_by_prints,
+    neighbors_outside,
+    update_graph,
+)
 from exemplar.engine.projection import Projection, fit_projection
 from exemplar.engine.propagation import (
     PROPAGATIONS,
@@ -51,6 +60,7 @@ from exemplar.engine.propagation import (
     Inference,
     LinearClassifier,
     Pusher,
+    Together,
     Weight,
     calibrated,
     closest,
@@ -60,6 +70,7 @@ from exemplar.engine.propagation import (
     fit_self_training,
     fit_temperature,
     infer,
+    labelled_together,
     leave_one_out,
     neighbor_proba,
     node_shares,
@@ -71,6 +82,7 @@ from exemplar.engine.propagation import (
     similarities,
     spread,
     typical_mass,
+    with_answers_of_groups,
 )
 from exemplar.engine.query import STRATEGIES, n_starters, plan_queue, prepare_queue, representatives
 from exemplar.engine.textbook import textbook_ladder
@@ -99,6 +111,7 @@ __all__ = [
     "PropagationClassifier",
     "Pusher",
     "Suspect",
+    "Together",
     "Weight",
     "advice",
     "agreement",
@@ -122,12 +135,16 @@ __all__ = [
     "fit_self_training",
     "fit_temperature",
     "fixed_sample",
+    "group_by_all",
+    "group_by_keys",
+    "group_by_prints",
     "hash_ranks",
     "infer",
     "is_audit",
     "is_due",
     "judge",
     "kappa",
+    "labelled_together",
     "leave_one_out",
     "leave_one_out_rate",
     "n_starters",
@@ -153,4 +170,5 @@ __all__ = [
     "textbook_ladder",
     "typical_mass",
     "update_graph",
+    "with_answers_of_groups",
 ]

@@ -38,6 +38,8 @@ N_SECOND_LOOKS = 20
 N_CHECKPOINTS = 4
 # Checkpoints compare so many tasks.
 SAMPLE_SIZE = 2000
+POPULATION = "tasks of this project, drawn at random"
+NEAR_DUPLICATES_ONCE = ", near-duplicates counted once"
 Json = dict[str, Any]
 
 
@@ -60,8 +62,11 @@ def be_honest(
     classes: Sequence[str],
     generation: str,
     accepting: Json | None = None,
+    duplicates_once: bool = False,
 ) -> Honesty:
     """Report on what was learned; all numbers are rounded, for people read them.
+
+    With ``duplicates_once``, near-duplicates had one chance to be drawn as audits.
 
     ``log`` is the audit log, ``accepting`` what the accept rule says. A model of the neighbour graph is asked for
     each audit without the audit's own answer; the estimate for any other is of what was predicted before.
@@ -69,8 +74,9 @@ def be_honest(
     found = learned.inference
     Y = node_shares(geometry, answers.shares)[found.columns.nodes]
     checkpoints = _continued(checkpoints, tasks, answers, learned)
+    population = POPULATION + NEAR_DUPLICATES_ONCE * duplicates_once
     said = {
-        "accuracy": _accuracy(tasks, answers, log, _without_own_answer(geometry, found), generation),
+        "accuracy": _accuracy(tasks, answers, log, _without_own_answer(geometry, found), generation, population),
         "leave_one_out": leave_one_out_rate(found.left_out, Y.argmax(axis=1)),
         "acceptance": accepting,
         "agreement": _agreement(tasks, answers, log),
@@ -100,6 +106,7 @@ def _accuracy(
     entries: list[AuditEntry],
     without_own: NDArray[np.intp] | None,
     generation: str,
+    population: str,
 ) -> Json:
     frozen = {entry.task: entry for entry in entries if entry.kind == FROZEN}
     rows = np.array([row for row in answers.annotated if tasks[row].id in frozen], np.intp)
@@ -107,9 +114,7 @@ def _accuracy(
     answered = answers.y[rows]
     # A skipped audit trained nothing; the estimate counts it as unknown whatever was predicted.
     predicted = before if without_own is None else without_own[rows]
-    found = estimate_accuracy(
-        predicted, answered, population="tasks of this project, drawn at random", generation=generation
-    )
+    found = estimate_accuracy(predicted, answered, population=population, generation=generation)
     said = asdict(found) | {"rate": found.rate if found.is_shown else None, "is_shown": found.is_shown}
     if found.is_shown:
         known = answered != UNLABELED

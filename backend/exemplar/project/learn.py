@@ -1,7 +1,7 @@
 """From answers to rows: propagation, confidence, classifier, queue. A pure function of its arguments."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,16 @@ from exemplar.engine import (
     Geometry,
     Inference,
     LinearClassifier,
+    Together,
     fit_classifier,
     fit_self_training,
     infer,
+    labelled_together,
     n_starters,
     neighbor_proba,
     plan_queue,
     propagate,
+    with_answers_of_groups,
 )
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
@@ -30,6 +33,8 @@ from exemplar.settings import Settings
 ROUND = 5
 # Once there is something to predict, all tasks have rows: a short queue does then, and changes fewer of them.
 QUEUE_AHEAD = 20
+
+Leaders = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Learned:
-    """What is known of each task of the pool; see ``Inference`` and ``Snapshot`` for the arrays."""
+    """What is known of each task of the pool; see ``Inference`` and ``Snapshot`` for the arrays.
+
+    ``together`` is what near-duplicates take over from each other, ``choices`` and distributions have it.
+    """
 
     inference: Inference
+    together: Together
     classifier: LinearClassifier | None
     choices: NDArray[np.int32]
     scores: NDArray[np.float64]
@@ -84,6 +93,7 @@ def learn(
     frozen: NDArray[np.intp] | None = None,
     columns: Columns | None = None,
     priors: Sequence[NDArray[np.float32]] = (),
+    leaders: Leaders | None = None,
 ) -> Learned:
     """Spread the answers, say how sure that is, learn from it, and order what to ask next.
 
@@ -100,7 +110,16 @@ def learn(
         Those of an earlier snapshot with the same graph: only new answers cost a push.
     priors : sequence of float32 arrays of shape (n_tasks, n_classes)
         What is believed before any answer; see ``infer``.
+    leaders : int array of shape (n_tasks,), optional
+        The first row of each one's group of near-duplicates; by default none has another.
     """
+    if leaders is None:
+        leaders = np.arange(geometry.n_tasks, dtype=np.int32)
+    together = labelled_together(leaders, answers.y)
+    if not together.is_trusted:
+        leaders = np.arange(geometry.n_tasks, dtype=np.int32)
+        together = replace(together, y=np.full(geometry.n_tasks, UNLABELED))
+    audits = audits[leaders[audits] == audits]  # of the pool as it is asked: near-duplicates count once
     found = infer(
         geometry,
         answers.shares,
@@ -111,13 +130,20 @@ def learn(
     )
     classifier = _classifier(geometry, found.distributions, answers, settings)
     choices, confidence = _choose(geometry, found, answers, classifier)
-    queue, positions = plan(geometry, answers, settings, audits, columns=found.columns)
+    found = replace(found, distributions=with_answers_of_groups(found.distributions, together))
+    taken = together.y != UNLABELED
+    choices[taken] = together.y[taken]
+    confidence[taken] = found.distributions[taken].max(axis=1)
     known = choices != UNLABELED
+    queue, positions = plan(geometry, answers, settings, audits, columns=found.columns, leaders=leaders)
+    if not known.any():
+        queue, positions = _with_seconds(queue, positions, answers, settings, leaders)
     known[answers.annotated] = True  # a task that was passed over has a row, so that it is not asked first again
     row_scores = np.where(known, confidence_scores(confidence), np.nan)
     row_scores[queue] = queue_scores(positions)
     return Learned(
         inference=found,
+        together=together,
         classifier=classifier,
         choices=choices.astype(np.int32),
         scores=row_scores,
@@ -133,13 +159,15 @@ def plan(
     audits: NDArray[np.intp],
     *,
     columns: Columns | None = None,
+    leaders: Leaders | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows to ask next, and the position of each in the round's plan, which rises along them.
 
     A plan is made from the first annotations, a whole number of rounds of them; what was annotated since is
-    struck out. Once each class can have been asked, every so many annotations an audit has its turn, whatever the
-    model thinks of it.
+    struck out. Of near-duplicates one is asked. Once each class can have been asked, every so many annotations an
+    audit has its turn, whatever the model thinks of it.
     """
+    leaders = np.arange(geometry.n_tasks, dtype=np.int32) if leaders is None else leaders
     n_before = len(answers.annotated) // ROUND * ROUND
     before, since = answers.annotated[:n_before], answers.annotated[n_before:]
     labeled, askable = np.zeros(geometry.n_tasks, bool), np.ones(geometry.n_tasks, bool)
@@ -147,7 +175,8 @@ def plan(
     # The queue does not know of audits: one that does asks nothing near them, and without their own answers, which
     # the estimate leaves out, there are holes that are nowhere else.
     labeled[audits] = False
-    askable[before] = askable[audits] = False
+    askable[audits] = False
+    askable &= (leaders == np.arange(geometry.n_tasks)) & ~np.isin(leaders, leaders[before])
     shares = np.where(labeled[:, None], answers.shares, np.float32(0))
     scores = propagate(
         geometry, shares, method=settings.propagation, percent=settings.propagate_percent, columns=columns
@@ -155,14 +184,30 @@ def plan(
     ahead = min(settings.batch_size, QUEUE_AHEAD) if scores.any(axis=0).sum() > 1 else settings.batch_size
     n = ahead + ROUND
     strategic = plan_queue(geometry, scores, labeled=labeled, askable=askable, n=n, strategy=settings.queue)
-    waiting = audits[~np.isin(audits, before)]
+    waiting = audits[~np.isin(leaders[audits], leaders[before])]
     # When all else is asked, audits are all that is left.
     first = max(n_starters(answers.shares.shape[1]) - n_before, 0)
     mixed = _with_audits(strategic[first:], waiting, n_before + first, settings.audit_share)
     rows = np.concatenate([strategic[:first], mixed])[:n] if askable.any() else waiting[:n]
-    open_ = ~np.isin(rows, since)
+    open_ = ~np.isin(leaders[rows], leaders[since])
     positions = np.flatnonzero(open_)[:ahead]
     return rows[positions], positions
+
+
+def _with_seconds(
+    queue: NDArray[np.intp], positions: NDArray[np.intp], answers: Answers, settings: Settings, leaders: Leaders
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Let further near-duplicates follow where the queue is short: Label Studio must not run out of rows.
+
+    It gives an annotator no task at all when others have opened all tasks that have a row; once something is
+    predicted, all have one. Those of a group that was skipped only where nothing else is left.
+    """
+    seconds = np.flatnonzero(leaders != np.arange(len(leaders)))
+    seconds = seconds[~np.isin(seconds, answers.annotated)]
+    of_open = seconds[~np.isin(leaders[seconds], leaders[answers.annotated])]
+    more = (of_open if len(queue) or len(of_open) else seconds)[: settings.batch_size - len(queue)]
+    last = int(positions.max(initial=-1))
+    return np.concatenate([queue, more]), np.concatenate([positions, last + 1 + np.arange(len(more))])
 
 
 def _with_audits(rows: NDArray[np.intp], audits: NDArray[np.intp], n_before: int, share: float) -> NDArray[np.intp]:

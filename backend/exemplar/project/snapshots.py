@@ -11,6 +11,7 @@ from exemplar.engine import Columns
 from exemplar.labelstudio.tasks import not_used
 from exemplar.project.acceptance import acceptance, ask_drawn_first, lost_set
 from exemplar.project.audits import audit_rows, frozen_rows
+from exemplar.project.duplicates import Duplicates, counted, find_duplicates
 from exemplar.project.honesty import Honesty, be_honest
 from exemplar.project.learn import Answers, Learned, learn, read_answers
 from exemplar.project.pool import Pool, build_pool
@@ -20,7 +21,7 @@ from exemplar.project.sync import Held
 from exemplar.project.views import Sight
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
-from exemplar.store.snapshot import Believed, Facts, NotUsed, Snapshot
+from exemplar.store.snapshot import Believed, DuplicatesFound, Facts, NotUsed, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def make_snapshot(
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
+    duplicates = find_duplicates(project, sight.views[0], pool, before, read.fresh)
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
     accept_set = project.store.accept_set()
     accepting = acceptance(accept_set, pool.tasks, held.labeling) or lost_set(project.store.accept_attempt())
@@ -64,7 +66,10 @@ def make_snapshot(
         frozen=frozen_rows(log, pool.tasks),
         columns=_columns(pool, before),
         priors=[prior.scores for prior in priors],
+        leaders=duplicates.leaders if project.settings.duplicates else None,
     )
+    used = project.settings.duplicates and learned.together.is_trusted
+    found = counted(duplicates.leaders, answers.y, used=used)
     learned = ask_drawn_first(learned, accept_set, accepting, pool.tasks)
     generation = _generation(project, held, before)
     checkpoints = before.checkpoints if before is not None else ()
@@ -78,9 +83,10 @@ def make_snapshot(
         classes=held.labeling.classes,
         generation=generation_name(generation),
         accepting=accepting,
+        duplicates_once=found.used and found.groups > 0,
     )
-    facts = _facts(project, held, pool, answers, learned, priors, generation=generation, said=honesty.said)
-    return _snapshot(facts, held, pool, learned, priors, honesty)
+    facts = _facts(project, held, pool, answers, learned, priors, found, generation=generation, said=honesty.said)
+    return _snapshot(facts, held, pool, duplicates, learned, priors, honesty)
 
 
 def _columns(pool: Pool, before: Snapshot | None) -> Columns | None:
@@ -95,6 +101,7 @@ def _facts(
     answers: Answers,
     learned: Learned,
     priors: tuple[Prior, ...],
+    found: DuplicatesFound,
     *,
     generation: int,
     said: dict[str, Any],
@@ -110,6 +117,7 @@ def _facts(
         blocks=pool.blocks,
         unreadable=pool.unreadable,
         not_used=_counted(not_used(held.tasks, held.labeling)),
+        duplicates=found,
         n_tasks=len(held.tasks),
         n_answered=int(np.count_nonzero(answers.y >= 0)),
         n_pre_annotated=int(np.count_nonzero(learned.choices >= 0)),
@@ -129,13 +137,21 @@ def _counted(found: dict[str, list[int]]) -> dict[str, NotUsed]:
 
 
 def _snapshot(
-    facts: Facts, held: Held, pool: Pool, learned: Learned, priors: tuple[Prior, ...], honesty: Honesty
+    facts: Facts,
+    held: Held,
+    pool: Pool,
+    duplicates: Duplicates,
+    learned: Learned,
+    priors: tuple[Prior, ...],
+    honesty: Honesty,
 ) -> Snapshot:
     return Snapshot(
         facts=facts,
         tasks=held.tasks,
         task_ids=np.array([task.id for task in pool.tasks], np.int64),
         geometry=pool.geometry,
+        signatures=duplicates.signatures,
+        leaders=duplicates.leaders,
         distributions=learned.inference.distributions,
         columns=learned.inference.columns,
         classifier=learned.classifier,

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from exemplar.context import Project
 from exemplar.features import AnyEmbedder, Block, Embedder, PoolEmbedder, choose, identity_of
+from exemplar.features.signatures import Print
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
 from exemplar.recipes import Recipe, read_recipes
 from exemplar.settings import Settings
+
+PRINTS = Print()
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,13 @@ class Sight:
         return identity_of(self.blocks)
 
     def given(self, view: View) -> list[Embedder]:
-        """Return the embedders of a view whose vectors are the same in every pool, and kept."""
+        """Return the embedders of a view whose vectors are the same in every pool, and kept.
+
+        Of pictures their prints are among them, whatever is learned from: they tell near-duplicates.
+        """
         found = (self.embedders[block] for block in self.blocks if block.view == view.name)
-        return [one for one in found if isinstance(one, Embedder)]
+        prints: list[Embedder] = [PRINTS] if view.kind == "image" else []
+        return [*(one for one in found if isinstance(one, Embedder)), *prints]
 
     def fitted(self) -> list[tuple[Block, PoolEmbedder]]:
         """Return what is fitted on the pool."""

@@ -144,6 +144,15 @@ class LeftOutTask(Message):
     again_at: str | None
 
 
+class Duplicates(Message):
+    """How many groups of near-duplicates there are, of how many tasks, and in how many answers differ."""
+
+    groups: int
+    tasks: int
+    differ: int
+    used: bool = Field(description="false where they are asked each for itself")
+
+
 class ProjectStatus(Message):
     """One project as ``GET /`` shows it."""
 
@@ -165,6 +174,7 @@ class ProjectStatus(Message):
     left_out_first: list[LeftOutTask] = Field(description="some of them, those for good first")
     unread: int = Field(description="tasks whose files are still to be read")
     hosts_left_alone: dict[str, str] = Field(description="hosts that do not answer, and until when (an ISO time)")
+    duplicates: Duplicates = Field(description="tasks that are nearly the same, asked once and labelled together")
     pending_rows: int
     webhooks: int
     orders: int

@@ -2,6 +2,7 @@
 
 import heapq
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from exemplar.server.protocol import Model
 from exemplar.server.setup import served_version
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.reading import Notes
+from exemplar.store.snapshot import DuplicatesFound
 
 # So many of the tasks that are left out are shown.
 N_LEFT_OUT = 10
@@ -135,6 +137,7 @@ def project_status(store: ProjectStore, trouble: str | None = None) -> messages.
         unread=notes.n_unread,
         hosts_left_alone={host: str(_iso(until)) for host, until in notes.hosts.items() if until > time.time()},
         not_used={why: found.n for why, found in facts.not_used.items()} if facts else {},
+        duplicates=messages.Duplicates(**asdict(facts.duplicates if facts else DuplicatesFound())),
         pending_rows=now.pending_rows,
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),

@@ -28,6 +28,7 @@ GEOMETRY = (
     "neighbor_distances",
 )
 PRIOR = "prior_"
+DUPLICATES = ("signatures", "leaders")
 MODEL = "model"
 # Readers keep the geometries of so many projects, and what was derived from them.
 KEPT_GEOMETRIES = 8
@@ -39,6 +40,8 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
     columns = snapshot.columns
     arrays: dict[str, Array] = {
         "task_ids": snapshot.task_ids,
+        "signatures": snapshot.signatures,
+        "leaders": snapshot.leaders,
         "distributions": snapshot.distributions,
         "choices": snapshot.choices,
         "scores": snapshot.scores,
@@ -65,7 +68,7 @@ def arrays_of(snapshot: Snapshot) -> dict[str, Array]:
 
 def is_shared(part: str) -> bool:
     """Return whether snapshots share a part: it is big, and seldom another one."""
-    return part in GEOMETRY or part.startswith((f"{MODEL}-", PRIOR))
+    return part in (*GEOMETRY, *DUPLICATES) or part.startswith((f"{MODEL}-", PRIOR))
 
 
 def model_part(number: int, array: str = "") -> str:
@@ -154,6 +157,8 @@ def assemble(
         tasks=tasks,
         task_ids=arrays["task_ids"],
         geometry=geometry,
+        signatures=arrays["signatures"],
+        leaders=arrays["leaders"],
         distributions=arrays["distributions"],
         columns=Columns(
             arrays["column_nodes"], arrays["column_indptr"], arrays["column_indices"], arrays["column_values"]

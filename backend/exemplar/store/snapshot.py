@@ -18,7 +18,7 @@ from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.decoding import DamagedError, decode
 
-FORMAT = 7  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 8  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,19 @@ class NotUsed:
 
     n: int
     tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DuplicatesFound:
+    """How many groups of near-duplicates there are, of how many tasks, and in how many of them answers differ.
+
+    Where they are not ``used``, each task is asked for itself.
+    """
+
+    groups: int = 0
+    tasks: int = 0
+    differ: int = 0
+    used: bool = True
 
 
 def not_used_sentence(why: str, found: NotUsed) -> str:
@@ -72,7 +85,7 @@ class Facts:
     ``temperature`` is what calibrates the confidences, ``averaged_at`` the one that ``neighbor_proba`` takes,
     ``honesty`` what is known of how right they are; ``not_used`` tells by reason which answers are not used, or not
     all of them; ``n_shown`` of the predictions are sure enough to be shown; ``priors`` tells of each prior what it
-    counts.
+    counts; ``duplicates`` how many tasks are nearly the same.
     """
 
     number: int
@@ -93,6 +106,7 @@ class Facts:
     not_used: dict[str, NotUsed] = field(default_factory=dict)
     n_shown: int = 0
     priors: tuple[Believed, ...] = ()
+    duplicates: DuplicatesFound = field(default_factory=DuplicatesFound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +147,10 @@ class Snapshot:
     task_ids : int64 array of shape (n_tasks,)
     geometry : Geometry
         The tasks' vectors, clusters and neighbours.
+    signatures : array of shape (n_tasks, n_signs)
+        What tells near-duplicates; zeros where nothing does.
+    leaders : int32 array of shape (n_tasks,)
+        The first row of each one's group of near-duplicates.
     distributions : float32 array of shape (n_tasks, n_classes)
         The calibrated label distributions; zeros where nothing is known.
     columns : Columns
@@ -159,6 +177,8 @@ class Snapshot:
     tasks: tuple[Task, ...]
     task_ids: NDArray[np.int64]
     geometry: Geometry
+    signatures: NDArray[Any]
+    leaders: NDArray[np.int32]
     distributions: NDArray[np.float32]
     columns: Columns
     classifier: LinearClassifier | None

@@ -14,6 +14,7 @@ import orjson
 from exemplar.failpoints import reach
 from exemplar.store import files
 from exemplar.store.arrays import (
+    DUPLICATES,
     GEOMETRY,
     PRIOR,
     arrays_of,
@@ -146,7 +147,7 @@ class SnapshotFolder:
         parts = {part: self._parts.path(name) for part, name in contents.parts.items()}
         geometry = read_geometry({part: parts[part] for part in GEOMETRY if part in parts}, contents.recall)
         arrays = {Path(name).stem: mapped(folder / name) for name in contents.files if name.endswith(".npy")}
-        arrays |= {part: mapped(path) for part, path in parts.items() if part.startswith(PRIOR)}
+        arrays |= {part: mapped(path) for part, path in parts.items() if part.startswith((PRIOR, *DUPLICATES))}
         return assemble(
             contents.facts,
             with_annotations(read_tasks(parts["tasks"]), (folder / "annotations.json").read_bytes()),

@@ -21,6 +21,7 @@ from exemplar.engine.propagation.prepared import prepare_spreading
 from exemplar.engine.propagation.priors import prior_of_names, prior_of_predictions, similarities
 from exemplar.engine.propagation.push import Pusher
 from exemplar.engine.propagation.spreading import ALPHA, spread
+from exemplar.engine.propagation.together import Together, labelled_together, with_answers_of_groups
 from exemplar.engine.propagation.weighing import Weight
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Inference",
     "LinearClassifier",
     "Pusher",
+    "Together",
     "Weight",
     "calibrated",
     "closest",
@@ -40,6 +42,7 @@ __all__ = [
     "fit_self_training",
     "fit_temperature",
     "infer",
+    "labelled_together",
     "leave_one_out",
     "neighbor_proba",
     "node_shares",
@@ -51,4 +54,5 @@ __all__ = [
     "similarities",
     "spread",
     "typical_mass",
+    "with_answers_of_groups",
 ]
