@@ -1,9 +1,9 @@
 """How long it takes until every task of a big project has its row, and what annotators feel of it meanwhile.
 
 On a real Label Studio 1.23.2, two projects of the same texts. Into one a bare client imports a row for each task,
-in one request, which is the quickest way that there is. In the other ours takes up the pool, annotators answer as
-many tasks as make an import worth while, and the clock runs from the last of these Submits until the last row
-stands. In both an annotator goes on submitting; a second bare import is left alone.
+in one request, which is the quickest way that there is. In the other ours takes up the pool, and the clock runs
+from when it is read (from then on there is something to say) until the last row stands. In both an annotator goes
+on submitting; a second bare import is left alone.
 
     .venv/bin/python benchmarks/fill.py [--tasks 20000 100000] [--think 2]    (data: EXEMPLAR_BENCH_DATA)
 """
@@ -24,7 +24,6 @@ from machine import describe
 from running import Json, Running, running
 
 from exemplar.demo import label_studio
-from exemplar.rows.writing import WORTH_IMPORTING
 
 
 @dataclass
@@ -82,13 +81,11 @@ def fill_bare(it: Running, n: int, think: float | None) -> Filled:
 
 
 def fill_ours(it: Running, n: int, think: float) -> Filled:
-    """Let ours take up the project; the clock runs once annotators have answered enough."""
+    """Let ours take up the project; the clock runs once the pool is read: from then on it can predict."""
     project, truth = make_project(it.api, n)
     store = it.connect(project)
-    while not (facts := store.facts()) or facts.n_tasks < n or store.status().doing:
-        time.sleep(0.2)
-    for _ in range(WORTH_IMPORTING):
-        answer_next(it.api, project, truth, think=0.2)
+    while not (facts := store.facts()) or facts.n_tasks < n:
+        time.sleep(0.05)
     filled, started = Filled(), time.monotonic()
     with annotator_at_work(it, project, truth, think, filled):
         while count_rows(it, project, "exemplar-1")[0] < n:

@@ -14,6 +14,7 @@ from exemplar.context import Project
 from exemplar.pacing import (
     AT_WORK,
     AWAY,
+    BEFORE_SUBMIT,
     BREAK,
     GONE_AFTER,
     LINGERING,
@@ -100,8 +101,17 @@ def test_writes_go_out_while_annotators_read_and_then_wait_for_the_next_submit(
 def test_what_is_urgent_waits_less_long_for_who_lingers(project: Project, clock: Clock) -> None:
     annotate(project, clock, 3, 3, 60)
     clock.at += 3
-    assert write(project, clock, urgent=True)[0] == pytest.approx(LINGERING * 3 - 3, abs=0.03)
+    waited, pause = write(project, clock, urgent=True)
+    assert waited == pytest.approx(LINGERING * 3 - 3, abs=0.03)
+    assert pause == pytest.approx(RESTING_PAUSE * TOOK, abs=0.03)  # they may submit at any moment
     assert write(project, clock)[0] > 2 * 60
+
+
+def test_of_the_quick_the_next_submit_is_expected_half_a_second_ahead(project: Project, clock: Clock) -> None:
+    annotate(project, clock, 0.95, 0.95, 1)
+    clock.at += 0.95 - BEFORE_SUBMIT - 0.01
+    assert write(project, clock, urgent=True) == (0, 0)
+    assert write(project, clock, urgent=True)[0] > 0.5
 
 
 def test_a_submit_opens_the_gate_again(project: Project, clock: Clock) -> None:
