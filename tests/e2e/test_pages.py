@@ -1,9 +1,4 @@
-"""Exemplar as people meet it: a real browser clicks through the pages of a real Label Studio.
-
-Label Studio 1.23.2's pages carry few test ids, so every handle that they are found by stands in this file,
-inside the functions that say what a person does. Nothing waits for a fixed time: each step waits for what
-it needs to see.
-"""
+"""Exemplar as people meet it: a real browser clicks through the pages of a real Label Studio."""
 
 import json
 import os
@@ -15,19 +10,24 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, Response, Route, expect, sync_playwright
-from sklearn.datasets import load_digits
+from playwright.sync_api import Page, expect
 
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PAGE_MS = 30_000  # a page of a Label Studio that has just started, on a busy machine
+from e2e.annotators import connect, queue, sign_up
+from e2e.pages import (
+    LabelStream,
+    browsing,
+    connect_model,
+    digit_of,
+    listed_scores,
+    log_in,
+    model_card,
+    open_model_settings,
+    show_scores,
+    shown_score,
+    start_training,
+)
+from exemplar.rows import is_asked
+
 BACKEND_SECONDS = 60
 
 Json = dict[str, Any]
@@ -35,25 +35,17 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def page(chromium: str, label_studio: Any, tmp_path: Path) -> Iterator[Page]:
-    """A fresh browser that reaches nothing but Label Studio: its pages also call trackers on the internet."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=label_studio.url)
-        context.set_default_timeout(PAGE_MS)
-        expect.set_options(timeout=PAGE_MS)
-        context.route(lambda url: not url.startswith(label_studio.url), _abort)
-        page = context.new_page()
+    with browsing(chromium, label_studio) as desk:
+        page = desk.window()
         yield page
         page.screenshot(path=tmp_path / "last-seen.png")  # for whoever asks why a test failed
-        context.unroute_all(behavior="ignoreErrors")
-        browser.close()
 
 
 def test_a_person_connects_labels_sees_preannotations_and_starts_training(
     page: Page, label_studio: Any, backend: Any, make_project: Callable[..., Json], tmp_path: Path
 ) -> None:
     project = make_project(n_digits=60)
-    log_in(page, label_studio)
+    log_in(page, label_studio.email, label_studio.password)
 
     open_model_settings(page, project)
     connect_model(page, "Exemplar", backend.url, extra_params='{"n_clusters": 12}')
@@ -85,106 +77,42 @@ def test_a_person_connects_labels_sees_preannotations_and_starts_training(
     wait_for(lambda: learning(backend, project)["orders"] > before, "the backend to get Start Training")
 
 
-# ---- what a person does in the pages
+def test_two_people_at_once_see_the_same_scores_and_are_asked_in_turn(
+    chromium: str, label_studio: Any, api: httpx.Client, backend: Any, make_project: Callable[..., Json]
+) -> None:
+    project = make_project(n_digits=40)
+    connect(api, project, backend)
+    wait_for(lambda: learning(backend, project).get("state") == "ready", "the backend to be ready")
+    asked = queue(api, project)
+    email, password = "beside@example.com", "exemplar-2"
+    with sign_up(label_studio.url, api, email), browsing(chromium, label_studio) as desk:
+        one, other = desk.window(), desk.window()
+        log_in(one, label_studio.email, label_studio.password)
+        log_in(other, email, password)
+        streams = [LabelStream(one), LabelStream(other)]
+        for stream in streams:
+            stream.open(project)
+        given = [stream.task["id"] for stream in streams]
+        for _ in range(2):
+            for stream in streams:
+                stream.answer(digit_of(stream.task))
+                given.append(stream.task["id"])
+        assert given == asked[:6], "each is asked the next that nobody else has"
 
-
-def log_in(page: Page, label_studio: Any) -> None:
-    """Fill the login form and arrive at the home page."""
-    page.goto("/user/login/")
-    page.locator("input[name=email]").fill(label_studio.email)  # the form's labels are not tied to its fields
-    page.locator("input[name=password]").fill(label_studio.password)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(lambda url: "/user/login" not in url)
-
-
-def open_model_settings(page: Page, project: Json) -> None:
-    """Open the project's Settings and click Model in its menu."""
-    page.goto(f"/projects/{project['id']}/settings")
-    page.get_by_role("link", name="Model", exact=True).click()
-    expect(page.get_by_role("heading", name="Model", exact=True)).to_be_visible()
-
-
-def connect_model(page: Page, name: str, url: str, *, extra_params: str = "") -> None:
-    """Press Connect Model, fill the form, press Validate and Save, and see the form go."""
-    page.get_by_role("button", name="Add machine learning model").click()
-    page.locator("input[name=title]").fill(name)
-    page.locator("input[name=url]").fill(url)
-    page.get_by_label("Any extra params to pass during model connection").fill(extra_params)
-    with page.expect_response(lambda response: _is_post(response, "/api/ml")) as saved:
-        page.get_by_role("button", name="Save machine learning form").click()  # it reads "Validate and Save"
-    assert saved.value.status == 201, saved.value.text()
-    expect(page.locator("input[name=title]")).to_have_count(0)
-
-
-def model_card(page: Page, name: str) -> Locator:
-    """The card of a connected model: the smallest box with its name and its menu button."""
-    menu = page.get_by_role("button", name="Machine learning model options")
-    return page.locator("div").filter(has=page.get_by_text(name, exact=True)).filter(has=menu).last
-
-
-def shown_score(page: Page, project: Json, task_id: int) -> str:
-    """Open a task from the Data Manager and read what its prediction's tab says of the score."""
-    page.goto(f"/projects/{project['id']}/data?task={task_id}")
-    tab = page.locator(".lsf-annotation-button__info").filter(has_text="%")
-    expect(tab).to_have_count(1)
-    return tab.inner_text().partition("·")[2].strip()
-
-
-def start_training(page: Page, name: str) -> None:
-    """Choose Start Training in the model's menu (the three dots), confirm it, see it sent."""
-    model_card(page, name).get_by_role("button", name="Machine learning model options").click()
-    page.get_by_role("listitem").filter(has_text="Start Training").click()
-    page.get_by_role("button", name="Start Training", exact=True).click()
-    expect(page.get_by_text("Request Sent!")).to_be_visible()
-
-
-class LabelStream:
-    """The page behind the Data Manager's "Label All Tasks": one task after another.
-
-    The page's address does not name the task, so `task` is what Label Studio sent to the page to show.
-    """
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.ticked = page.locator(".lsf-choices input[type=radio]:checked")
-        self.task: Json = {}
-
-    def open(self, project: Json) -> None:
-        """Press Label All Tasks in the Data Manager."""
-        self.page.goto(f"/projects/{project['id']}/data")
-        self._see_next_task_after(self.page.get_by_role("button", name="Label All Tasks").click)
-
-    def reopen(self) -> None:
-        """Reload: the same task (Label Studio has locked it for this person) with its rows of now."""
-        task_id = self.task["id"]
-        self._see_next_task_after(self.page.reload)
-        assert self.task["id"] == task_id
-
-    def answer(self, digit: str) -> tuple[int, str]:
-        """Tick a digit unless its pre-annotation is right, press Submit, see the next task."""
-        task_id = self.task["id"]
-        # Not by role and name: the hotkey's number belongs to the name, so "3" is in "2[3]" and in "3[4]".
-        self.page.locator(f'.lsf-choices input[type=radio][name="{digit}"]').check()
-        expect(self.ticked).to_have_count(1)
-        self._see_next_task_after(self.page.get_by_test_id("bottombar-submit-button").click)
-        return task_id, digit
-
-    def _see_next_task_after(self, act: Callable[[], Any]) -> None:
-        with self.page.expect_response(lambda response: "id=next_task" in response.url) as sent:
-            act()
-        assert sent.value.ok, sent.value.text()
-        self.task = sent.value.json()
-        shown = self.page.locator(".lsf-current-task__task-id")
-        expect(shown).to_have_text(re.compile(rf"^{self.task['id']}\b"), use_inner_text=True)
-        expect(self.page.locator("img[alt=image]")).to_be_visible()
-        expect(self.page.locator("img[alt=image]")).not_to_have_js_property("naturalWidth", 0)
-        expect(self.page.get_by_test_id("bottombar-submit-button")).to_be_enabled()
-
-    def fold_side_panels(self) -> None:
-        """Fold the panels of regions at the right, which are empty in a classification project."""
-        self.page.locator('[data-tooltip="Collapse Group"]').first.click()
-        expect(self.page.locator('[data-tooltip="Collapse Group"]')).to_have_count(0)
-        self.page.mouse.move(600, 600)  # away from what shows a tooltip
+        wait_for(lambda: learning(backend, project)["answered"] == 4, "four answers to be learned")
+        wait_for(lambda: learning(backend, project)["pending_rows"] == 0, "all rows to follow")
+        scores = {row["task"]: row["score"] for row in rows(label_studio, project)}
+        unanswered = [task_id for task_id in scores if task_id not in given]
+        queued = next(task_id for task_id in queue(api, project) if task_id in unanswered)
+        surest = max(unanswered, key=lambda task_id: scores[task_id])
+        assert not is_asked(scores[surest])
+        show_scores(one, project)
+        for page in (one, other):
+            assert shown_score(page, project, queued) == "0.00%", "asked next"
+            assert shown_score(page, project, surest) == f"{scores[surest]:.2%}"
+            listed = listed_scores(page, project)
+            assert listed
+            assert listed == {id_: "1" if scores[id_] == 1 else f"{scores[id_]:.3f}" for id_ in listed}
 
 
 def take_screenshot(page: Page, tmp_path: Path) -> None:
@@ -194,13 +122,6 @@ def take_screenshot(page: Page, tmp_path: Path) -> None:
 
 
 # ---- what is known beside the pages
-
-
-def digit_of(task: Json) -> str:
-    """The true digit: a file is named after its index in scikit-learn's digits."""
-    index = re.search(r"digit-(\d+)\.png", task["data"]["image"])
-    assert index, task["data"]
-    return str(load_digits().target[int(index[1])])
 
 
 def learning(backend: Any, project: Json) -> Json:
@@ -256,11 +177,3 @@ def _choice(answer: Json) -> str:
 def _get(url: str, token: str = "", **query: Any) -> Any:
     headers = {"Accept": "application/json"} | ({"Authorization": f"Token {token}"} if token else {})
     return httpx.get(url, params=query, headers=headers, timeout=30).raise_for_status().json()
-
-
-def _is_post(response: Response, path_end: str) -> bool:
-    return response.request.method == "POST" and response.url.partition("?")[0].endswith(path_end)
-
-
-def _abort(route: Route) -> None:
-    route.abort()
