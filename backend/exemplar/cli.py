@@ -38,6 +38,10 @@ def serve(
 
 @app.command()
 def demo(
+    dataset: Annotated[
+        str,
+        typer.Option(metavar="<digits|messages|pictures>", help="What to annotate; each has its own project."),
+    ] = "digits",
     autopilot: Annotated[
         bool, typer.Option("--autopilot", help="Let a simulated annotator answer 50 tasks of the queue.")
     ] = False,
@@ -48,13 +52,15 @@ def demo(
     ] = "",
     hold: Annotated[bool, typer.Option(help="Stay up until Ctrl-C, or end when all is done.")] = True,
 ) -> None:
-    """Set up Label Studio, the backend and 1 400 digits, ready to annotate.
+    """Set up Label Studio, the backend and something to annotate: digits, customers' messages, or drawn pictures.
 
     With LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set, use that Label Studio instead of starting one.
     """
     from exemplar.demo.run import run_demo
 
-    run_demo(autopilot=autopilot, fresh=fresh, directory=directory, backend_url=backend_url, hold=hold)
+    run_demo(
+        dataset=dataset, autopilot=autopilot, fresh=fresh, directory=directory, backend_url=backend_url, hold=hold
+    )
 
 
 @app.command()

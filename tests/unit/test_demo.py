@@ -1,10 +1,12 @@
 """The demo's parts that need no Label Studio."""
 
 import io
+import json
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exemplar.demo import autopilot, digits, label_studio, processes, project, run
+from exemplar.demo import autopilot, digits, label_studio, messages, pictures, processes, project, run
+from exemplar.demo.dataset import Dataset
 from exemplar.errors import SettingError
 
 # ── Digits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,6 +43,121 @@ def test_true_digit_goes_by_the_name_and_not_by_the_order() -> None:
 def test_a_task_that_is_no_digit_is_named(data: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="expected a file that was uploaded as"):
         digits.true_digit(data)
+
+
+# ── Every data set ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(params=run.DATASETS)
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    return run.DATASETS[request.param]()
+
+
+def test_a_data_set_has_its_name_and_answers_that_its_label_config_offers(dataset: Dataset) -> None:
+    assert run.DATASETS[dataset.name]().truth == dataset.truth
+    assert set(dataset.truth) == set(dataset.labeling.classes)
+    assert [*dataset.pool, *dataset.held_out] == list(range(len(dataset.truth)))
+
+
+def test_no_class_is_rare_or_overwhelming(dataset: Dataset) -> None:
+    for part in (dataset.pool, dataset.held_out):
+        counts = Counter(dataset.truth[index] for index in part)
+        even = len(part) / len(dataset.labeling.classes)
+        assert min(counts.values()) > even / 2 and max(counts.values()) < 2 * even
+
+
+def test_a_task_is_known_again_and_its_answer_is_what_label_studio_takes(dataset: Dataset) -> None:
+    uploads = dataset.imported([3])
+    if "files" in uploads:
+        [(name, _, _)] = uploads["files"].values()
+        data = {"image": f"/data/upload/1/ea10b01a-{name}"}
+    else:
+        [data] = uploads["json"]
+    assert dataset.index_of(data) == 3
+    [region] = dataset.result(data)
+    assert dataset.labeling.classes[dataset.labeling.class_index([region])] == dataset.truth[3]
+    assert region["to_name"] == dataset.labeling.object and dataset.labeling.field in data
+
+
+def test_what_is_uploaded_does_not_say_the_answer(dataset: Dataset) -> None:
+    request = dataset.imported(range(40))
+    sent = [name for name, _, _ in request["files"].values()] if "files" in request else request["json"]
+    said = json.dumps(sent, ensure_ascii=False).lower()
+    assert not any(choice.lower() in said for choice in dataset.labeling.classes if not choice.isdigit())
+    if "json" in request:
+        assert all(list(data) == [dataset.labeling.field] for data in sent)
+
+
+def test_somebody_elses_task_is_named(dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"cat\.png"):
+        dataset.index_of({dataset.labeling.field: "cat.png"})
+
+
+# ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_messages_are_the_same_in_every_process() -> None:
+    script = "from exemplar.demo.messages import texts_and_intents; print(hash(str(texts_and_intents())))"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": "0"}, capture_output=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+
+
+def test_messages_are_all_different_and_have_nothing_left_of_the_grammar() -> None:
+    texts, intents = messages.texts_and_intents()
+    assert len(set(texts)) == len(texts) == len(intents) == messages.N_POOL + messages.N_HELD_OUT
+    assert len(messages.intents()) == 12
+    assert not any(sign in text for text in texts for sign in "(){}|[]")
+    assert not any("  " in text or text != text.strip() for text in texts)
+
+
+def test_some_messages_are_german_and_some_have_slips() -> None:
+    texts, _ = messages.texts_and_intents()
+    german = sum(" ich " in f" {text.lower()} " or " der " in text or " die " in text for text in texts)
+    assert 0.03 < german / len(texts) < 0.2
+    assert len({text.lower() for text in texts if text == text.lower()}) > 0.1 * len(texts)
+
+
+def test_intents_share_their_words() -> None:
+    texts, intents = messages.texts_and_intents()
+    spoken = Counter(
+        (intent, word) for text, intent in zip(texts, intents, strict=True) for word in set(text.split())
+    )
+    for word in ("order", "card", "account", "money", "back", "parcel", "address"):
+        assert sum(spoken[intent, word] > 0 for intent in messages.intents()) >= 3, word
+
+
+# ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_picture_is_the_same_at_each_call_and_small() -> None:
+    before = pictures.jpeg(5)
+    pictures.jpeg.cache_clear()
+    assert pictures.jpeg(5) == before and len(before) < 10_000
+    image = Image.open(io.BytesIO(before))
+    assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (128, 128))
+
+
+def test_every_shape_is_drawn_and_no_two_are_alike() -> None:
+    """A glyph that the font lacks would be drawn as the same empty box."""
+    glyphs = "".join(pictures.SHAPES.values())
+    masks = [pictures._shape(glyph, np.random.default_rng(0)) for glyph in glyphs]
+    assert len({mask.tobytes() for mask in masks}) == len(glyphs) == len(set(glyphs))
+    assert all(np.mean(np.asarray(mask) > 128) > 0.02 for mask in masks)
+
+
+def test_colour_says_little_about_what_a_picture_shows() -> None:
+    """The mean colour of a class's pictures lies within what chance makes of forty pictures of any class."""
+    names = np.array(pictures.truth()[:400])
+    colours = np.array([np.asarray(Image.open(io.BytesIO(pictures.jpeg(i)))).mean(axis=(0, 1)) for i in range(400)])
+    for name in pictures.SHAPES:
+        mine = colours[names == name]
+        error = colours.std(axis=0) / np.sqrt(len(mine))
+        assert (np.abs(mine.mean(axis=0) - colours.mean(axis=0)) < 4 * error).all(), name
 
 
 # ── Label Studio and its installation ────────────────────────────────────────────────────────────────────
@@ -143,13 +261,52 @@ def test_only_the_demos_own_project_is_deleted(tmp_path: Path) -> None:
         return httpx.Response(200, json={"id": 1, "created_at": created_at, "label_config": "<View/>"})
 
     with httpx.Client(base_url="http://studio", transport=httpx.MockTransport(answer)) as client:
-        project.find_or_create(client, state, "<View/>")
+        project.find_or_create(client, state, title="Digits", label_config="<View/>")
         project.delete(client, state)  # the project 1 that is there now was created at another time
     assert methods == ["POST", "GET"] and not state.exists()
 
 
-def test_predicted_digit_of_an_empty_prediction_is_none() -> None:
-    assert autopilot.predicted_digit({"result": [], "score": 0}) is None
+def test_predicted_choice_of_an_empty_prediction_is_none() -> None:
+    assert autopilot.predicted_choice({"result": [], "score": 0}) is None
+
+
+@pytest.mark.parametrize("right", [0, 900, None])
+def test_before_any_answer_the_autopilot_says_what_is_right(right: int | None) -> None:
+    """The backend predicts so many of the pool rightly and the rest wrongly, or nothing at all."""
+    data = messages.dataset()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        tasks = json.loads(request.content)["tasks"]
+        return httpx.Response(200, json={"results": [predict(data.index_of(task["data"])) for task in tasks]})
+
+    def predict(index: int) -> dict[str, object]:
+        if right is None:
+            return {"result": [], "score": 0}
+        wrong = data.labeling.classes[data.labeling.classes.index(data.truth[index]) - 1]
+        choice = data.truth[index] if index < right else wrong
+        return {"result": [{"value": {"choices": [choice]}}], "score": 0.1}
+
+    demo_project = project.DemoProject(1, "2026-01-01T00:00:00Z", data.label_config)
+    rest = {index: data.data(index) for index in data.pool}
+    with httpx.Client(base_url="http://backend", transport=httpx.MockTransport(answer)) as backend:
+        found = autopilot.before_any_answer(backend, demo_project, data, rest)
+    if right is None:
+        assert found is None
+    else:
+        assert found and (found.n_labels, found.propagated, found.accuracy) == (0, right / 1500, 0)
+        assert autopilot._cells(found)[-1] == "–"
+
+
+def test_each_data_set_has_a_project_of_its_own_and_digits_keep_theirs(tmp_path: Path) -> None:
+    folders = run.Folders(tmp_path)
+    states = [folders.state(name, is_external=external) for name in run.DATASETS for external in (False, True)]
+    assert len(set(states)) == 6
+    assert folders.state("digits", is_external=False).name == "demo-project.json"
+
+
+def test_a_data_set_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"cats.*digits, messages, pictures"):
+        run.run_demo(dataset="cats", directory=tmp_path)
 
 
 def test_learning_curve_is_a_png(tmp_path: Path) -> None:

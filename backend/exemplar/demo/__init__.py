@@ -1,1 +1,1 @@
-"""The demo: a Label Studio of its own, the backend, and 1 400 handwritten digits to annotate."""
+"""The demo: a Label Studio of its own, the backend, and digits, messages or pictures to annotate."""

@@ -3,21 +3,26 @@
 The first 1 400 are the pool that is uploaded; the last 397 are held out to measure the classifier.
 """
 
+import base64
 import io
-import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import exemplar
+from exemplar.demo.dataset import Dataset, NumberedFiles
+from exemplar.demo.processes import DemoError
+
 POOL = range(1400)
 HELD_OUT = range(1400, 1797)
 _INK = 16  # the digits' intensities are whole numbers from 0 to this
 _SIDE = 64
-_FILE_NAME = re.compile(r"digit-(\d{4})\.png$")
+_FILES = NumberedFiles("digit", "png")
 
 
 @cache
@@ -46,22 +51,34 @@ def file_name(index: int) -> str:
     >>> file_name(7)
     'digit-0007.png'
     """
-    return f"digit-{index:04d}.png"
-
-
-def index_of(task_data: Mapping[str, object]) -> int:
-    """Return which of the digits a task shows, by its file's name; Label Studio puts a prefix before it.
-
-    >>> index_of({"image": "/data/upload/1/ea10b01a-digit-0007.png"})
-    7
-    """
-    address = str(task_data.get("image", ""))
-    name = _FILE_NAME.search(address)
-    if name is None:
-        raise ValueError(f"image={address!r}: expected a file that was uploaded as digit-NNNN.png")
-    return int(name[1])
+    return _FILES.name(index)
 
 
 def true_digit(task_data: Mapping[str, object]) -> int:
     """Return the digit that a task's image shows."""
-    return int(truth()[index_of(task_data)])
+    return int(truth()[_FILES.index_of(task_data)])
+
+
+def dataset() -> Dataset:
+    """Return them as the demo's data."""
+    return Dataset(
+        name="digits",
+        title="Digits",
+        examples="digits",
+        label_config=_label_config(),
+        truth=tuple(str(digit) for digit in truth().tolist()),
+        n_pool=len(POOL),
+        data=lambda index: {"image": "data:image/png;base64," + base64.b64encode(png(index)).decode()},
+        imported=lambda indices: _FILES.imported(indices, png),
+        index_of=_FILES.index_of,
+        textbook="pixels",
+        textbook_vectors=pixels,
+    )
+
+
+def _label_config() -> str:
+    """Return the digits' label config: in an installed package it lies inside, in a checkout at the root."""
+    for folder in (Path(exemplar.__file__).parent, Path(__file__).parents[3]):
+        if (folder / "label_config.xml").exists():
+            return (folder / "label_config.xml").read_text()
+    raise DemoError("label_config.xml: expected inside the package exemplar or at the checkout's root")

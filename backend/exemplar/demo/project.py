@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import count
@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from exemplar.demo import digits
+from exemplar.demo.dataset import Dataset
 from exemplar.demo.processes import LOOPBACK, DemoError
 from exemplar.labelstudio.auth import authentication
 
-TITLE = "Digits"
 BACKEND_TITLE = "Exemplar"
-_FILES_PER_UPLOAD = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES
+_EXAMPLES_PER_IMPORT = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES
 _TASKS_PER_PAGE = 500
 
 
@@ -89,11 +88,11 @@ def recall(client: httpx.Client, state: Path) -> DemoProject | None:
     return remembered
 
 
-def find_or_create(client: httpx.Client, state: Path, label_config: str) -> DemoProject:
+def find_or_create(client: httpx.Client, state: Path, *, title: str, label_config: str) -> DemoProject:
     """Return the demo's project; a person's project of the same title is left alone."""
     project = recall(client, state)
     if project is None:
-        made = call(client, "POST", "/api/projects/", json={"title": TITLE, "label_config": label_config})
+        made = call(client, "POST", "/api/projects/", json={"title": title, "label_config": label_config})
         project = DemoProject(made["id"], made["created_at"], made["label_config"])
         state.write_text(json.dumps(asdict(project), indent=2))
     return project
@@ -119,21 +118,24 @@ def tasks(client: httpx.Client, project: DemoProject) -> Iterator[dict[str, Any]
             return
 
 
-def missing(client: httpx.Client, project: DemoProject, wanted: Iterable[int] = digits.POOL) -> list[int]:
-    """Return those of the digits that the project has no task of."""
-    there = {digits.index_of(task["data"]) for task in tasks(client, project)}
-    return [index for index in wanted if index not in there]
+def missing(client: httpx.Client, project: DemoProject, dataset: Dataset) -> list[int]:
+    """Return those of the pool's examples that the project has no task of."""
+    there = {dataset.index_of(task["data"]) for task in tasks(client, project)}
+    return [index for index in dataset.pool if index not in there]
 
 
 def upload(
-    client: httpx.Client, project: DemoProject, indices: Sequence[int], *, report: Callable[[int], None]
+    client: httpx.Client,
+    project: DemoProject,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    report: Callable[[int], None],
 ) -> None:
-    """Upload digits as image files; ``report`` gets the number of files in each finished request."""
-    for start in range(0, len(indices), _FILES_PER_UPLOAD):
-        batch = indices[start : start + _FILES_PER_UPLOAD]
-        # Of several files in one form field, Label Studio reads only the last.
-        files = {digits.file_name(i): (digits.file_name(i), digits.png(i), "image/png") for i in batch}
-        call(client, "POST", f"/api/projects/{project.id}/import", files=files)
+    """Upload examples; ``report`` gets how many came with each finished request."""
+    for start in range(0, len(indices), _EXAMPLES_PER_IMPORT):
+        batch = indices[start : start + _EXAMPLES_PER_IMPORT]
+        call(client, "POST", f"/api/projects/{project.id}/import", **dataset.imported(batch))
         report(len(batch))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,9 +22,9 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-import exemplar
-from exemplar.demo import label_studio, project
+from exemplar.demo import digits, label_studio, messages, pictures, project
 from exemplar.demo.autopilot import run_autopilot
+from exemplar.demo.dataset import Dataset
 from exemplar.demo.label_studio import LabelStudio
 from exemplar.demo.processes import LOOPBACK, DemoError, end_of_log, free_port, running_server, wait_until_up
 from exemplar.demo.project import DemoProject
@@ -32,6 +33,9 @@ from exemplar.settings import address, from_environment
 
 _STUDIO_PORT = 8080
 _BACKEND_PORT = 9090
+DATASETS: Mapping[str, Callable[[], Dataset]] = MappingProxyType(
+    {"digits": digits.dataset, "messages": messages.dataset, "pictures": pictures.dataset}
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Folders:
         """Return the file that the backend writes its log to."""
         return self.logs / "backend.log"
 
+    def state(self, dataset: str, *, is_external: bool) -> Path:
+        """Return the file that remembers a data set's project; the digits' is older than the others."""
+        of_dataset = "" if dataset == "digits" else f"-{dataset}"
+        if is_external:
+            return self.root / f"external-project{of_dataset}.json"
+        return self.studio / f"demo-project{of_dataset}.json"
+
     @property
     def chart(self) -> Path:
         """Return the picture that the autopilot draws."""
@@ -73,6 +84,7 @@ class Folders:
 
 def run_demo(
     *,
+    dataset: str = "digits",
     fresh: bool = False,
     autopilot: bool = False,
     directory: Path = Path(".demo"),
@@ -85,6 +97,8 @@ def run_demo(
 
     Parameters
     ----------
+    dataset : str
+        What there is to annotate: one of DATASETS. Each has a project of its own.
     fresh : bool
         Begin anew: forget the demo's project, its annotations and what was learned of them.
     autopilot : bool
@@ -107,11 +121,14 @@ def run_demo(
         If a step did not work; the message says which, and why.
     """
     console = console or Console()
+    if dataset not in DATASETS:
+        raise SettingError("--dataset", dataset, f"one of {', '.join(DATASETS)}")
+    data = DATASETS[dataset]()
     backend_url = address("--backend-url", backend_url)
     folders = Folders(directory.absolute())
     external = _external_studio(environ)
     from_environment(_without_login(environ))  # a wrong setting ends the demo before anything is installed
-    state = folders.root / "external-project.json" if external else folders.studio / "demo-project.json"
+    state = folders.state(dataset, is_external=external is not None)
     with _alone(folders.root), _signals_as_ctrl_c(), _farewell(console), ExitStack() as until_the_end:
         if fresh:
             _remove(folders.models)
@@ -128,11 +145,11 @@ def run_demo(
             httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=120, trust_env=False)
         )
 
-        digits_project = _filled_project(client, state, console)
-        _connected(client, backend, digits_project, backend_url, console)
-        console.print(_what_to_do_next(studio, digits_project, port, folders, is_own=external is None))
+        filled = _filled_project(client, state, data, console)
+        _connected(client, backend, filled, backend_url, console)
+        console.print(_what_to_do_next(studio, filled, port, folders, is_own=external is None))
         if autopilot:
-            run_autopilot(client, backend, digits_project, console=console, chart_path=folders.chart)
+            run_autopilot(client, backend, filled, data, console=console, chart_path=folders.chart)
         if hold:
             _hold(server, folders, console)
 
@@ -216,23 +233,15 @@ def _backend(
         yield server
 
 
-def _filled_project(client: httpx.Client, state: Path, console: Console) -> DemoProject:
+def _filled_project(client: httpx.Client, state: Path, data: Dataset, console: Console) -> DemoProject:
     with _step(console, "Looking for the project", "The project is there"):
-        found = project.find_or_create(client, state, _label_config())
-        missing = project.missing(client, found)
-    columns = (TextColumn("Uploading digits"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        found = project.find_or_create(client, state, title=data.title, label_config=data.label_config)
+        missing = project.missing(client, found, data)
+    columns = (TextColumn(f"Uploading {data.examples}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not missing) as progress:
         bar = progress.add_task("", total=len(missing))
-        project.upload(client, found, missing, report=lambda n_files: progress.advance(bar, n_files))
+        project.upload(client, found, data, missing, report=lambda n_examples: progress.advance(bar, n_examples))
     return found
-
-
-def _label_config() -> str:
-    """Return the digits' label config: in an installed package it lies inside, in a checkout at the root."""
-    for folder in (Path(exemplar.__file__).parent, Path(__file__).parents[3]):
-        if (folder / "label_config.xml").exists():
-            return (folder / "label_config.xml").read_text()
-    raise DemoError("label_config.xml: expected inside the package exemplar or at the checkout's root")
 
 
 def _connected(
@@ -256,7 +265,7 @@ def _what_to_do_next(
     lines = [
         f"Open           {studio.url}/projects/{found.id}/data",
         *login,
-        "Then           press Label All Tasks, pick the digit, Submit",
+        "Then           press Label All Tasks, pick the answer, Submit",
         f"And watch      http://localhost:{port}/",
         f"Or ask         MODEL_DIR={folders.models} .venv/bin/exemplar report {found.id}",
         f"Logs           {folders.logs}",
