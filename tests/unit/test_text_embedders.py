@@ -19,7 +19,7 @@ from exemplar.features.texts import pinned
 from exemplar.features.texts.beginning import MAX_CHARACTERS, beginning, each_once
 from exemplar.features.texts.dialogue import text_of_dialogue
 from exemplar.features.texts.html import text_of_html
-from exemplar.features.texts.ngrams import CharacterNgrams, runs
+from exemplar.features.texts.ngrams import LEAST, MOST, CharacterNgrams, runs, weight_in
 from exemplar.features.texts.pinned import Loaded
 from exemplar.features.texts.terms import MAX_SAMPLE, MAX_TEXTS, N_COMPONENTS, sample
 from exemplar.features.texts.use import UniversalSentenceEncoder
@@ -337,6 +337,31 @@ def test_chinese_without_punctuation_is_told_apart_by_its_words() -> None:
     X = CharacterNgrams().fit(texts).transform(texts)
     nearest = (X @ X.T - 2 * np.eye(60)).argmax(axis=1)
     assert np.mean(nearest % 2 == np.arange(60) % 2) == 1
+
+
+TITLES = ["card declined abroad", "where is my refund", "change my address"]
+PROSE = [
+    "It was a bright cold day in April, and the clocks were striking thirteen; he went in quickly, out of the wind."
+]
+CODE = ["def read_all(path):\n    return [json.loads(line) for line in path.open() if line.strip()]\n" * 2]
+CHINESE = ["没有标点符号的中文文本也必须能够被区分开来因为它们的词语之间没有空格"]
+
+
+def test_runs_count_least_in_titles_and_most_in_code() -> None:
+    titles, prose, chinese, code = (weight_in(texts * 9) for texts in (TITLES, PROSE, CHINESE, CODE))
+    assert LEAST <= titles < 0.3 < prose < 0.7 < chinese < code <= MOST
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", " "], ["a"], ["\0"], ["x_" * 1_000]], ids=repr)
+def test_how_much_runs_count_is_bounded(texts: list[str]) -> None:
+    assert LEAST <= weight_in(texts) <= MOST
+    assert CharacterNgrams().fit(texts).weight == weight_in(sample(texts))
+
+
+def test_how_much_runs_count_takes_no_longer_for_words_that_do_not_end() -> None:
+    started = time.perf_counter()
+    weight_in(["x" * MAX_CHARACTERS, "[" * MAX_CHARACTERS, "aB" * 1_000] * 500)
+    assert time.perf_counter() - started < 10
 
 
 def test_a_large_pool_is_learned_from_a_sample_of_all_of_it() -> None:

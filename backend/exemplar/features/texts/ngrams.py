@@ -1,13 +1,14 @@
 """Runs of characters of a pool's texts: what the forms of a word, names and code have in common, in any script."""
 
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms
+from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms, sample
 
 # Kana, ideographs and hangul: one of them says as much as several letters, and few spaces tell where words end.
 DENSE = (
@@ -15,6 +16,13 @@ DENSE = (
     r"\U00020000-\U0003ffff"
 )
 _words = re.compile(f"([{DENSE}]+)|[^\\s{DENSE}]+").finditer
+_dense = re.compile(f"[{DENSE}]")
+# A word that nobody says: a name in a program, a path, an option.
+_ascii = re.compile("[!-~]+")
+_sign = re.compile(r"[_/\\=<>{}()\[\]][!-~]|[a-z][A-Z]|[a-z]\.[a-z]")
+# From so many letters on a text shares runs with those that it is like; a dense character counts three.
+ENOUGH = 100
+LEAST, MOST = 0.1, 1.5
 
 
 class CharacterNgrams:
@@ -28,12 +36,12 @@ class CharacterNgrams:
 
     def fit(self, values: Sequence[str]) -> TermsModel:
         """Learn from a pool's texts; the same ones give the same model."""
-        return fit_terms(values, runs, identity=self.identity)
+        return fit_terms(values, runs, identity=self.identity, weight=weight_in(sample(values)))
 
     def restore(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TermsModel:
         """Return the model that was made of these."""
         idf, components = (np.asarray(arrays[name], np.float32) for name in ("idf", "components"))
-        return TermsModel(self.identity, runs, tuple(facts["terms"]), idf, components)
+        return TermsModel(self.identity, runs, tuple(facts["terms"]), idf, components, facts["weight"])
 
 
 def runs(text: str) -> Iterator[str]:
@@ -49,3 +57,23 @@ def runs(text: str) -> Iterator[str]:
         for n in lengths:
             for start in range(len(word) - n + 1):
                 yield word[start : start + n]
+
+
+def weight_in(texts: Sequence[str]) -> float:
+    """Return how much runs of characters count in a pool, beside what its texts mean.
+
+    Half as much for prose; up to three times that for code, and for dense scripts, whose runs are words; hardly
+    anything for titles, which have runs in common by chance. Chosen on messages of customers, titles of packages,
+    sayings, manuals in four languages, and functions of programs.
+
+    >>> weight_in(["Where is my card?"] * 9) < weight_in(["for i in range(n_rows): print(rows[i])"] * 9)
+    True
+    """
+    n_characters = sum(map(len, texts))
+    if not n_characters:
+        return LEAST
+    n_dense = [len(_dense.findall(text)) for text in texts]
+    n_signs = sum(len(word) for text in texts for word in _ascii.findall(text) if _sign.search(word))
+    length = statistics.median(len(text) + 2 * n for text, n in zip(texts, n_dense, strict=True))
+    weight = 0.5 + 0.5 * sum(n_dense) / n_characters + 3 * n_signs / n_characters
+    return float(min(max(min(length / ENOUGH, 1) ** 2 * weight, LEAST), MOST))
