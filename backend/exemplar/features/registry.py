@@ -7,7 +7,7 @@ fails on all that it is given, is out of order until the process ends, and the n
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -46,6 +46,14 @@ class Choice:
     embedders: tuple[AnyEmbedder, ...]
     weights: tuple[float, ...]
     why: str
+    is_default: bool = False
+
+    def weights_in(self, values: Sequence[Any]) -> tuple[float, ...]:
+        """Return how much each counts in a pool of such values: as wanted, or by default as it says itself."""
+        if not self.is_default or len(self.embedders) == 1:
+            return self.weights
+        factors = (one.weight_in(values) if hasattr(one, "weight_in") else 1.0 for one in self.embedders)
+        return tuple(weight * factor for weight, factor in zip(self.weights, factors, strict=True))
 
 
 def embedder(name: str) -> AnyEmbedder:
@@ -122,7 +130,9 @@ def choose(kind: str, recipe: Recipe = ()) -> Choice:
         choice, missing = _available(kind, read_recipe(text))
         if choice.embedders and not missing:
             before = f"{'; '.join(dict.fromkeys(reasons))}: " if reasons else ""
-            return Choice(choice.embedders, choice.weights, f"{before}the default for {kind} is {text}")
+            return Choice(
+                choice.embedders, choice.weights, f"{before}the default for {kind} is {text}", is_default=True
+            )
         reasons += missing
     raise EmbedderError(kind, "; ".join(dict.fromkeys(reasons)) or f"no embedder takes {kind}")
 

@@ -22,6 +22,8 @@ _ascii = re.compile("[!-~]+")
 _sign = re.compile(r"[_/\\=<>{}()\[\]][!-~]|[a-z][A-Z]|[a-z]\.[a-z]")
 # From so many letters on a text shares runs with those that it is like; a dense character counts three.
 ENOUGH = 100
+# Such words as "(and" make up so much of prose.
+OF_PROSE = 0.04
 LEAST, MOST = 0.1, 1.5
 
 
@@ -36,12 +38,33 @@ class CharacterNgrams:
 
     def fit(self, values: Sequence[str]) -> TermsModel:
         """Learn from a pool's texts; the same ones give the same model."""
-        return fit_terms(values, runs, identity=self.identity, weight=weight_in(sample(values)))
+        return fit_terms(values, runs, identity=self.identity)
 
     def restore(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TermsModel:
         """Return the model that was made of these."""
         idf, components = (np.asarray(arrays[name], np.float32) for name in ("idf", "components"))
-        return TermsModel(self.identity, runs, tuple(facts["terms"]), idf, components, facts["weight"])
+        return TermsModel(self.identity, runs, tuple(facts["terms"]), idf, components)
+
+    def weight_in(self, values: Sequence[str]) -> float:
+        """Return how much runs of characters count in a pool, beside what its texts mean.
+
+        A quarter of it for prose; several times that for code, and for dense scripts, whose runs are words; hardly
+        anything for titles, which have runs in common by chance. Chosen on messages of customers, titles of
+        packages, sayings in two languages, manuals in four, and functions of programs.
+
+        >>> weight_in = CharacterNgrams().weight_in
+        >>> weight_in(["Where is my card?"]) < weight_in(["for i in range(n_rows): print(rows[i])"])
+        True
+        """
+        texts = sample(values)
+        n_characters = sum(map(len, texts))
+        if not n_characters:
+            return LEAST
+        n_dense = [len(_dense.findall(text)) for text in texts]
+        n_signs = sum(len(word) for text in texts for word in _ascii.findall(text) if _sign.search(word))
+        length = statistics.median(len(text) + 2 * n for text, n in zip(texts, n_dense, strict=True))
+        weight = 0.25 + 0.75 * sum(n_dense) / n_characters + 4 * max(n_signs / n_characters - OF_PROSE, 0)
+        return float(min(max(min(length / ENOUGH, 1) ** 2 * weight, LEAST), MOST))
 
 
 def runs(text: str) -> Iterator[str]:
@@ -57,23 +80,3 @@ def runs(text: str) -> Iterator[str]:
         for n in lengths:
             for start in range(len(word) - n + 1):
                 yield word[start : start + n]
-
-
-def weight_in(texts: Sequence[str]) -> float:
-    """Return how much runs of characters count in a pool, beside what its texts mean.
-
-    Half as much for prose; up to three times that for code, and for dense scripts, whose runs are words; hardly
-    anything for titles, which have runs in common by chance. Chosen on messages of customers, titles of packages,
-    sayings, manuals in four languages, and functions of programs.
-
-    >>> weight_in(["Where is my card?"] * 9) < weight_in(["for i in range(n_rows): print(rows[i])"] * 9)
-    True
-    """
-    n_characters = sum(map(len, texts))
-    if not n_characters:
-        return LEAST
-    n_dense = [len(_dense.findall(text)) for text in texts]
-    n_signs = sum(len(word) for text in texts for word in _ascii.findall(text) if _sign.search(word))
-    length = statistics.median(len(text) + 2 * n for text, n in zip(texts, n_dense, strict=True))
-    weight = 0.5 + 0.5 * sum(n_dense) / n_characters + 3 * n_signs / n_characters
-    return float(min(max(min(length / ENOUGH, 1) ** 2 * weight, LEAST), MOST))

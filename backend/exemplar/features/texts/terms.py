@@ -40,8 +40,6 @@ class TermsModel:
     terms : tuple of str
     idf : float32 array of shape (n_terms,)
     components : float32 array of shape (N_COMPONENTS, n_terms)
-    weight : float
-        How much it counts in its pool, beside other models and times what the recipe says.
 
     References
     ----------
@@ -53,13 +51,12 @@ class TermsModel:
     terms: tuple[str, ...]
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
-    weight: float = 1.0
     n_features = N_COMPONENTS
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what is no array of what the model is made of."""
-        return {"terms": self.terms, "weight": self.weight}
+        return {"terms": self.terms}
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -87,19 +84,19 @@ class TermsModel:
         return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
 
 
-def fit_terms(texts: Sequence[str], analyzer: Analyzer, *, identity: str, weight: float = 1.0) -> TermsModel:
+def fit_terms(texts: Sequence[str], analyzer: Analyzer, *, identity: str) -> TermsModel:
     """Learn terms and components from a pool; the same texts give the same model."""
     vectorizer = _vectorizer(analyzer, max_features=MAX_TERMS)
     try:
         counts = vectorizer.fit_transform(sample(texts))
     except ValueError:  # not a single term in the pool
         none = np.zeros((N_COMPONENTS, 0), np.float32)
-        return TermsModel(identity, analyzer, (), np.zeros(0, np.float32), none, weight)
+        return TermsModel(identity, analyzer, (), np.zeros(0, np.float32), none)
     # With a single distinct text there is no variance to explain, which TruncatedSVD divides by.
     with one_blas_thread(), np.errstate(invalid="ignore"):
         components = _components(counts)
     terms = tuple(vectorizer.get_feature_names_out().tolist())
-    return TermsModel(identity, analyzer, terms, vectorizer.idf_.astype(np.float32), components, weight)
+    return TermsModel(identity, analyzer, terms, vectorizer.idf_.astype(np.float32), components)
 
 
 def sample(texts: Sequence[str]) -> list[str]:
