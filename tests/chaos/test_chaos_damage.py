@@ -14,6 +14,7 @@ from chaos.conftest import Chaos, truth, until
 from exemplar.labelstudio.label_config import read_label_config
 from exemplar.project.acceptance import freeze
 from exemplar.store import files
+from exemplar.store.vectors import FOLDER
 from flows.fake_label_studio import choices
 from flows.fake_state import Json
 
@@ -169,13 +170,16 @@ def cases(all_places: list[str]) -> list[tuple[str, Damage]]:
 
 
 def places(folder: Path) -> list[str]:
-    """Return every file of a project, its snapshot called CURRENT's and its parts by what they are."""
+    """Return every file of a project, its snapshot called CURRENT's and its parts by what they are; all vectors."""
     current = (folder / "CURRENT").read_text()
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     mine = [path for path in found if path.parts[0] != "snapshots" or path.parts[1] == current]
     names = [str(path) for path in mine if path.parts[0] != "parts" and "set-aside" not in str(path)]
     parts = orjson.loads((folder / "snapshots" / current / "facts.json").read_bytes())["parts"]
-    return sorted({name.replace(current, "*") for name in names} | {f"parts/{part}" for part in parts})
+    kept = {
+        f"../../{path.relative_to(folder.parents[1])}" for path in (folder.parents[1] / FOLDER).rglob("*.records")
+    }
+    return sorted({name.replace(current, "*") for name in names} | {f"parts/{part}" for part in parts} | kept)
 
 
 def path_of(folder: Path, place: str) -> Path:
