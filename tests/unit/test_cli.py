@@ -68,7 +68,9 @@ def test_an_option_that_cannot_be_is_refused_before_anything_starts(run, words: 
     assert (code, said in text) == (2, True), text
 
 
-@pytest.mark.parametrize("command", [["serve"], ["demo"], ["report", "7"], ["accept", "7"], ["disconnect", "7"]])
+@pytest.mark.parametrize(
+    "command", [["serve"], ["demo"], ["report", "7"], ["features"], ["accept", "7"], ["disconnect", "7"]]
+)
 def test_every_command_refuses_a_mistyped_setting(run, command: list[str], tmp_path: Path) -> None:
     demo = ["--directory", str(tmp_path / "demo")] if command == ["demo"] else []
     code, text = run(*command, *demo, EXEMPLAR_QUEU="random")

@@ -174,6 +174,18 @@ def test_a_recipe_for_other_kinds_leaves_a_view_to_us() -> None:
     assert choose("image", read_recipe("words")).embedders == choose("image").embedders
 
 
+class LearnsFromPictures:
+    name, identity, kinds = "lengths", "lengths-1", ("image",)
+    fit = restore = Lengths.transform
+
+
+def test_what_is_fitted_on_files_gives_way_to_the_default(install: Any) -> None:
+    install(LearnsFromPictures)
+    choice = choose("image", read_recipe("lengths + words"))
+    assert choice.embedders == choose("image").embedders
+    assert "it learns from all values at once" in choice.why
+
+
 def test_a_kind_that_nothing_takes_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "DEFAULTS", {})
     with pytest.raises(EmbedderError, match="no embedder takes sound"):

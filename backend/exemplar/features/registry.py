@@ -146,7 +146,13 @@ def _available(kind: str, recipe: Recipe) -> tuple[Choice, list[str]]:
         except EmbedderError as error:
             missing.append(str(error))
             continue
-        if kind in one.kinds:
+        if kind not in one.kinds:
+            continue
+        if isinstance(one, PoolEmbedder) and kind in DECODERS:
+            missing.append(
+                f"{one.name} cannot be had: it learns from all values at once, files are read one by one"
+            )
+        else:
             there.append(one)
             weights.append(term.weight)
     return Choice(tuple(there), tuple(weights), f"wanted: {written({'': recipe})}"), missing
