@@ -1,5 +1,6 @@
 """Values are embedded once, ever; what sees them can be chosen, fails without harm, and says how far it is."""
 
+import base64
 import re
 import threading
 import time
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from exemplar import recipes
-from exemplar.features import registry
+from exemplar.demo import digits
+from exemplar.errors import EmbedderError
+from exemplar.features import columns_of, registry
 from exemplar.project import embedding, reading, rounds
 from exemplar.store import segments
 from exemplar.store.vectors import FOLDER, vectors_of
-from flows.conftest import Flow, MakeFlow
+from flows.conftest import Flow, MakeFlow, truth
 from flows.fake_state import Json
 
 # The names are those that the fake's `submit` gives.
@@ -217,7 +220,7 @@ def test_a_project_chooses_in_its_extra_params_and_what_changes_starts_anew(
 ) -> None:
     counting = install(Counting())
     flow = make_flow()
-    flow.extra_params = {"features": "text: counting; row: thumbnail"}
+    flow.extra_params = {"features": "text: counting; image: thumbnail"}
     project = texts(flow, 24)
     flow.settle(project)
     assert [block.embedder for block in flow.snapshot(project).facts.blocks] == ["counting"]
@@ -418,3 +421,46 @@ def test_who_waits_for_longer_than_a_deadline_is_told(install: Any) -> None:
         pass
     with turns.turn(time.monotonic() + 0.05):
         pass
+
+
+# ── The real ones ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_the_pretrained_ones_see_a_pool_once_and_what_is_outside_it(
+    kind: str, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = make_flow(features="text: use + wordllama + ngrams; image: lite0 + 0.5*hog")
+    names = ["use", "wordllama", "ngrams"] if kind == "text" else ["lite0", "hog"]
+    missing = [name for name in names if not is_there(name)]
+    if missing:
+        pytest.skip(f"no wheels here: {missing}")
+    project = texts(flow, 24) if kind == "text" else flow.project(24)
+    flow.settle(project)
+    before = flow.snapshot(project)
+    assert [block.embedder for block in before.facts.blocks] == names
+    lengths = [np.linalg.norm(before.geometry.X[:, columns], axis=1) for columns in columns_of(before.facts.blocks)]
+    assert all((length > 0).any() for length in lengths)
+    tasks = flow.studio.state.tasks_of(project["id"])
+    for i, task in enumerate(tasks[:8]):
+        flow.studio.submit(task, ("short", "long")[i % 2] if kind == "text" else truth(task))
+    flow.settle(project)
+    outside = {"text": "never shown"} if kind == "text" else {"image": data_uri(digits.png(77))}
+    for _ in range(2):
+        [result] = flow.predict(project, [{"data": outside}])
+        assert result["result"]
+    monkeypatch.setattr(rounds, "embedded", None)  # whoever embeds again fails
+    flow.store(project).raise_number("orders")
+    flow.settle(project)
+    assert len(flow.snapshot(project).task_ids) == 24
+
+
+def is_there(name: str) -> bool:
+    try:
+        return bool(registry.embedder(name))
+    except EmbedderError:
+        return False
+
+
+def data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

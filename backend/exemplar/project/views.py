@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exemplar.context import Project
-from exemplar.features import AnyEmbedder, Block, Embedder, PoolEmbedder, choose, identity_of
+from exemplar.features import KINDS, AnyEmbedder, Block, Embedder, PoolEmbedder, choose, identity_of
 from exemplar.features.signatures import Print
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
@@ -82,8 +82,12 @@ def sight_of(settings: Settings, labeling: Labeling) -> Sight:
 
 
 def _recipe(recipes: Mapping[str, Recipe], view: View) -> Recipe:
-    """Return the recipe that is wanted for a view: by its name, its kind, or for all."""
-    return next((recipes[name] for name in (view.name, view.kind, "") if name in recipes), ())
+    """Return the recipe that is wanted for a view: by its name, its kind, or for all.
+
+    A text's tag may be called "image": in a recipe that is the kind.
+    """
+    names = (view.kind, "") if view.name in KINDS else (view.name, view.kind, "")
+    return next((recipes[name] for name in names if name in recipes), ())
 
 
 def _block(view: View, one: AnyEmbedder, weight: float, *, is_alone: bool) -> Block:
