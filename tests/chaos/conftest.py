@@ -35,7 +35,9 @@ class ChaosBackend(Backend):
     """`exemplar serve` as in ``serve.py``, which learns of changes by webhooks."""
 
     def start(self, **changes: str) -> None:
-        environment = {**os.environ, **self.environment, "MODEL_DIR": str(self.models), **changes}
+        # All that is predicted is ticked: what annotators were shown is written down only then.
+        ours = {"EXEMPLAR_SHOWN_FROM": "0", "MODEL_DIR": str(self.models)}
+        environment = {**os.environ, **ours, **self.environment, **changes}
         environment.pop("PYTHONWARNINGS", None)
         log_path = self.folder / "backend.log"
         with log_path.open("ab") as log:
