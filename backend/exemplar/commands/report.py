@@ -32,6 +32,8 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     facts, now = snapshot.facts, store.status()
     counts = f"{facts.n_answered} of {facts.n_tasks} tasks answered, {facts.n_pre_annotated} predicted"
     yield f"Project {project_id}: {counts}"
+    if now.problem:
+        yield f"State          {now.state}: {now.problem}"
     yield (
         f"Shown          {facts.n_shown} of the predictions, at least {facts.settings['shown_from']:.0%} sure, are "
         "ticked; all that follows counts the others, too"
@@ -39,8 +41,6 @@ def report(settings: Settings, project_id: int) -> Iterator[str]:
     for believed in facts.priors:
         of = "names of choices" if believed.of == NAMES else f"predictions of {believed.of}"
         yield f"Believed       {of} count {believed.counts}"
-    if now.problem:
-        yield f"State          {now.state}: {now.problem}"
     yield from _not_used(facts)
     if facts.duplicates.groups:
         names = f"`exemplar duplicates {project_id}` names them"

@@ -185,11 +185,13 @@ def plan(
     n = ahead + ROUND
     strategic = plan_queue(geometry, scores, labeled=labeled, askable=askable, n=n, strategy=settings.queue)
     waiting = audits[~np.isin(leaders[audits], leaders[before])]
-    # When all else is asked, audits are all that is left.
     first = max(n_starters(answers.shares.shape[1]) - n_before, 0)
     mixed = _with_audits(strategic[first:], waiting, n_before + first, settings.audit_share)
-    rows = np.concatenate([strategic[:first], mixed])[:n] if askable.any() else waiting[:n]
+    rows = np.concatenate([strategic[:first], mixed])[:n]
     open_ = ~np.isin(leaders[rows], leaders[since])
+    if not open_.any():  # when all else is asked, audits are all that is left
+        rows = waiting[:n]
+        open_ = ~np.isin(leaders[rows], leaders[since])
     positions = np.flatnonzero(open_)[:ahead]
     return rows[positions], positions
 
