@@ -18,7 +18,7 @@ from exemplar.demo import digits
 from exemplar.hosts import breakers
 from exemplar.jobs import Worker
 from exemplar.labelstudio import files
-from exemplar.project import reading, serve
+from exemplar.project import readers, reading, serve
 from exemplar.server import protocol
 from flows.conftest import Flow, MakeFlow, said
 from flows.fake_state import Json
@@ -58,6 +58,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (files, "FILE_SECONDS"),
         (reading, "PATIENCE"),
+        (readers, "LAST_WORDS"),
         (reading, "LATE"),
         (reading, "TRY_AGAIN"),
         (serve, "ANSWER_WITHIN"),
