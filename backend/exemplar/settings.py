@@ -4,20 +4,16 @@ A wrong value stops the start with its name, its value and what was expected. So
 project, in the extra params of the model connection in Label Studio (``PER_PROJECT``).
 """
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from exemplar import values
 from exemplar.errors import SettingError, UnknownSettingError
 from exemplar.misspelt import OURS, nearest, unknown_of_others, unknown_of_ours
-from exemplar.recipes import read_recipes, written
+from exemplar.values import Secret
 
 # The methods that the engine has, which knows nothing of settings; a test holds them to be the same.
 PROPAGATIONS = (
@@ -39,194 +35,6 @@ CLASSIFIERS = ("neighbors", "logistic", "self-training")
 # sets of texts, with names of their classes and without (docs/measured.md, benchmarks/shown.py).
 SHOWN_FROM = 0.7
 
-# The last part of a name has a letter: what has none is an address, and a wrong one.
-_HOST_RULE = re.compile(r"(\*\.)?([\w-]+\.)*(?=[\d-]*[a-z_])[\w-]+", re.ASCII)
-
-
-class Secret(str):
-    """A string whose repr hides it, so that no log or traceback shows it."""
-
-    def __repr__(self) -> str:
-        return "'***'" if self else "''"
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise SettingError(name, value, f"a whole number from {low} to {high}")
-    return number
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = float("nan")
-    if not low <= number <= high:
-        raise SettingError(name, value, f"a number from {low:g} to {high:g}")
-    return number
-
-
-def _port(name: str, value: Any) -> int:
-    return _whole(name, value, 1, 65535)
-
-
-def _host(name: str, value: Any) -> str:
-    host = str(value).strip()
-    # Colons are those of an IPv6 address: two of them at least.
-    if not host or host.count(":") == 1 or any(sign in host for sign in "/[]@ "):
-        raise SettingError(
-            name, value, "a name or an address such as 127.0.0.1 or 0.0.0.0, without http:// or a port"
-        )
-    return host
-
-
-def _percent(name: str, value: Any) -> float:
-    percent = _number(name, value, 0, 100)
-    if percent == 0:
-        raise SettingError(name, value, "more than 0 and at most 100")
-    return percent
-
-
-def _share(name: str, value: Any) -> float:
-    return _number(name, value, 0, 50)
-
-
-def _gib(name: str, value: Any) -> float:
-    return _number(name, value, 0, 1e6)
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
-    def parse(name: str, value: Any) -> str:
-        if value not in choices:
-            raise SettingError(name, value, "one of " + ", ".join(choices))
-        return str(value)
-
-    return parse
-
-
-def _confidence(name: str, value: Any) -> float:
-    return _number(name, value, 0, 1)
-
-
-def _models(name: str, value: Any) -> tuple[str, ...]:
-    """Return names of model versions: of a text with commas, a list, or an object with ``model_version``."""
-    given = value
-    if isinstance(given, dict) and list(given) == ["model_version"]:
-        given = given["model_version"]
-        given = [given] if isinstance(given, str) else given
-    elif isinstance(given, str):
-        given = given.split(",")
-    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
-        raise SettingError(name, value, 'names of model versions, or {"model_version": "…"}')
-    return tuple(dict.fromkeys(one.strip() for one in given if one.strip()))
-
-
-def _descriptions(name: str, value: Any) -> dict[str, str] | None:
-    """Return words by class: of an object, or of the JSON of one; None if there are none."""
-    given = value
-    if isinstance(given, str):
-        with suppress(ValueError):
-            given = json.loads(given) if given.strip() else {}
-    if not isinstance(given, dict) or not all(isinstance(words, str) for words in given.values()):
-        raise SettingError(name, value, 'words for classes, as JSON: {"class": "words that describe it"}')
-    return given or None
-
-
-def _clusters(name: str, value: Any) -> int | None:
-    return None if str(value) in ("", "auto", "None") else _whole(name, value, 2, 100_000)
-
-
-def _batch(name: str, value: Any) -> int:
-    return _whole(name, value, 1, 10_000)
-
-
-def _seconds(name: str, value: Any) -> float:
-    return _number(name, value, 0.01, 86_400)
-
-
-def _switch(name: str, value: Any) -> bool:
-    words = {
-        "on": True,
-        "true": True,
-        "1": True,
-        "yes": True,
-        "off": False,
-        "false": False,
-        "0": False,
-        "no": False,
-    }
-    if str(value).lower() not in words:
-        raise SettingError(name, value, "on or off")
-    return words[str(value).lower()]
-
-
-def _level(name: str, value: Any) -> str:
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
-    if str(value).upper() not in levels:
-        raise SettingError(name, value, "one of " + ", ".join(levels))
-    return str(value).upper()
-
-
-def address(name: str, value: Any) -> str:
-    """Return an address without a slash at its end, or raise a SettingError if it is none of HTTP."""
-    try:
-        parts = urlsplit(str(value))
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port above 65535 or that is no number, a bracket that is not closed
-        is_one = False
-    if value and not is_one:
-        raise SettingError(name, value, "an address such as http://localhost:8080")
-    return str(value).rstrip("/")
-
-
-def _hosts(name: str, value: Any) -> tuple[str, ...]:
-    return tuple(_host_rule(name, rule.strip()) for rule in str(value).split(",") if rule.strip())
-
-
-def _host_rule(name: str, rule: str) -> str:
-    """Return one rule in its one spelling."""
-    try:
-        return str(ip_network(rule.strip("[]"), strict=False))
-    except ValueError:
-        pass
-    plain = rule.lower().rstrip(".")
-    with suppress(UnicodeError):
-        plain = plain.encode("idna").decode()
-    if rule.lower() not in ("*", "public") and not _HOST_RULE.fullmatch(plain):
-        expected = "host names, *.suffix, addresses, networks such as 10.0.0.0/8, public, or *"
-        raise SettingError(name, rule, f"{expected}, with commas between them")
-    return plain
-
-
-def _addresses(name: str, value: Any) -> tuple[str, ...]:
-    return tuple(address(name, part.strip()) for part in str(value).split(",") if part.strip())
-
-
-def _recipes(name: str, value: Any) -> str:
-    try:
-        return written(read_recipes(str(value)))
-    except ValueError as error:
-        raise SettingError(name, value, str(error)) from error
-
-
-def _secret(name: str, value: Any) -> Secret:
-    return Secret(value)
-
-
-def _text(name: str, value: Any) -> str:
-    return str(value)
-
-
-def _path(name: str, value: Any) -> Path:
-    try:
-        return Path(str(value)).expanduser().absolute()
-    except RuntimeError as error:
-        raise SettingError(name, value, "a folder; there is no such user") from error
-
 
 def _setting(
     env: str, default: Any, parse: Callable[[str, Any], Any], about: str, *, alias: str | None = None
@@ -241,32 +49,32 @@ class Settings:
     label_studio_url: str = _setting(
         "LABEL_STUDIO_URL",
         "",
-        address,
+        values.address,
         "Address of Label Studio as this backend reaches it. Empty: the one that Label Studio sends on connecting.",
         alias="LABEL_STUDIO_HOST",
     )
     label_studio_api_key: Secret = _setting(
         "LABEL_STUDIO_API_KEY",
         Secret(""),
-        _secret,
+        values.secret,
         "Personal access token or legacy token. Empty: the legacy token that Label Studio sends on connecting.",
     )
     basic_auth_user: str = _setting(
-        "BASIC_AUTH_USER", "", _text, "User name that Label Studio must give; guards every route but /health."
+        "BASIC_AUTH_USER", "", values.text, "User name that Label Studio must give; guards every route but /health."
     )
-    basic_auth_pass: Secret = _setting("BASIC_AUTH_PASS", Secret(""), _secret, "The password to it.")
+    basic_auth_pass: Secret = _setting("BASIC_AUTH_PASS", Secret(""), values.secret, "The password to it.")
     model_dir: Path = _setting(
         "MODEL_DIR",
         Path("exemplar-models"),
-        _path,
+        values.path,
         "Folder of the snapshots and the audit log. Deleting it forgets audits and accepted sets, nothing else.",
     )
-    host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", _host, "Address to listen on; 0.0.0.0 in a container.")
-    port: int = _setting("PORT", 9090, _port, "Port to listen on.")
+    host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", values.host, "Address to listen on; 0.0.0.0 in a container.")
+    port: int = _setting("PORT", 9090, values.port, "Port to listen on.")
     allowed_hosts: tuple[str, ...] = _setting(
         "EXEMPLAR_ALLOWED_HOSTS",
         (),
-        _hosts,
+        values.hosts,
         "Hosts that the files of tasks may lie on, besides Label Studio: names, `*.suffix`, addresses, networks, "
         "`public` (the internet), `*` (all but link-local), with commas between them. Empty: `*` while we listen "
         "on loopback, else `public`.",
@@ -274,114 +82,117 @@ class Settings:
     own_urls: tuple[str, ...] = _setting(
         "EXEMPLAR_URL",
         (),
-        _addresses,
+        values.addresses,
         "Addresses at which this backend is reached, with commas between them. Needed where its name is a public "
         "one (https://models.example.com). Empty: IP addresses, and names of this machine or a local network.",
     )
     status: str = _setting(
         "EXEMPLAR_STATUS",
         "local",
-        _one_of(STATUS),
+        values.one_of(STATUS),
         "Who sees more than /health without Basic auth: `local` (this machine and Label Studio's) or `everyone`.",
     )
-    log_level: str = _setting("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR.")
+    log_level: str = _setting("LOG_LEVEL", "INFO", values.level, "DEBUG, INFO, WARNING or ERROR.")
     manage: bool = _setting(
-        "EXEMPLAR_MANAGE", True, _switch, "off: change no setting of any project, only say what to set."
+        "EXEMPLAR_MANAGE", True, values.switch, "off: change no setting of any project, only say what to set."
     )
     n_clusters: int | None = _setting(
         "EXEMPLAR_N_CLUSTERS",
         None,
-        _clusters,
+        values.clusters,
         "Number of clusters; auto: 50 for 1 400 tasks, growing with √tasks.",
     )
     propagate_percent: float = _setting(
         "EXEMPLAR_PROPAGATE_PERCENT",
         100.0,
-        _percent,
+        values.percent,
         "With EXEMPLAR_PROPAGATION=clusters: how much of a cluster gets its label, the closest so many per cent.",
     )
     batch_size: int = _setting(
         "EXEMPLAR_BATCH_SIZE",
         50,
-        _batch,
+        values.batch,
         "Length of the queue: so many tasks at most have a place in it. At least 50 is wise.",
     )
     propagation: str = _setting(
         "EXEMPLAR_PROPAGATION",
         "auto",
-        _one_of(PROPAGATIONS),
+        values.one_of(PROPAGATIONS),
         "How answers spread: `" + "`, `".join(PROPAGATIONS) + "`. `auto` is `graph`, and `gaussian-process` where "
         "there are two classes.",
     )
     queue: str = _setting(
-        "EXEMPLAR_QUEUE", "herding", _one_of(QUEUES), "Which tasks are asked next: `" + "`, `".join(QUEUES) + "`."
+        "EXEMPLAR_QUEUE",
+        "herding",
+        values.one_of(QUEUES),
+        "Which tasks are asked next: `" + "`, `".join(QUEUES) + "`.",
     )
     classifier: str = _setting(
         "EXEMPLAR_CLASSIFIER",
         "neighbors",
-        _one_of(CLASSIFIERS),
+        values.one_of(CLASSIFIERS),
         "What answers for tasks outside the pool: `" + "`, `".join(CLASSIFIERS) + "`.",
     )
     features: str = _setting(
         "EXEMPLAR_FEATURES",
         "auto",
-        _recipes,
+        values.recipes,
         "What sees the tasks: embedders and their weights, as `use + 0.5*ngrams`; for each view, as "
         "`image: lite0 + 0.7*hog; text: use`. `auto` takes what `exemplar features` lists.",
     )
     vectors_gib: float = _setting(
         "EXEMPLAR_VECTORS_GIB",
         4.0,
-        _gib,
+        values.gib,
         "GiB of MODEL_DIR that vectors may take, so that no value is embedded twice. What was not used for longest "
         "goes where there is more.",
     )
     duplicates: bool = _setting(
         "EXEMPLAR_DUPLICATES",
         True,
-        _switch,
+        values.switch,
         "Near-duplicates (texts that differ in a number or in punctuation, one picture in several sizes) are asked "
         "once and labelled together. off: each for itself.",
     )
     audit_share: float = _setting(
         "EXEMPLAR_AUDIT_SHARE",
         4.0,
-        _share,
+        values.share,
         "Per cent of the queue that are audits: drawn at random, shown without pre-annotation, and what the "
         "accuracy is estimated from. 0: none.",
     )
     names: bool = _setting(
         "EXEMPLAR_NAMES",
         True,
-        _switch,
+        values.switch,
         "on: before there are answers, texts are predicted by what the choices are called; answers decide how much "
         "of that stays.",
     )
     descriptions: dict[str, str] | None = _setting(
         "EXEMPLAR_DESCRIPTIONS",
         None,
-        _descriptions,
+        values.descriptions,
         'Words that describe a choice better than its name, as JSON: `{"choice": "words"}`. They take the place of '
         "what the label config says of it.",
     )
     priors: tuple[str, ...] = _setting(
         "EXEMPLAR_PRIORS",
         (),
-        _models,
+        values.models,
         "Model versions of predictions in the project, other models', that are believed until answers tell better; "
         'with commas between them, in the extra params `{"model_version": "…"}`.',
     )
     shown_from: float = _setting(
         "EXEMPLAR_SHOWN_FROM",
         SHOWN_FROM,
-        _confidence,
+        values.confidence,
         "From which confidence on a choice is ticked; below it the row is empty, and its score still says. 0: all.",
     )
     debounce: float = _setting(
-        "EXEMPLAR_DEBOUNCE", 0.1, _seconds, "Seconds without a further webhook before a refresh starts."
+        "EXEMPLAR_DEBOUNCE", 0.1, values.seconds, "Seconds without a further webhook before a refresh starts."
     )
     poll: float = _setting(
-        "EXEMPLAR_POLL", 60.0, _seconds, "Seconds between two looks at Label Studio when no webhook arrives."
+        "EXEMPLAR_POLL", 60.0, values.seconds, "Seconds between two looks at Label Studio when no webhook arrives."
     )
 
 

@@ -12,7 +12,8 @@ from e2e.annotators import connect, wait_for, wait_until_ready, wait_until_settl
 from exemplar.commands.disconnect import disconnect_project
 from exemplar.demo import digits
 from exemplar.labelstudio.label_config import NO_CHOICES, NO_TEXT, NO_VALUE, UNKNOWN_LABEL
-from exemplar.settings import Secret, Settings
+from exemplar.settings import Settings
+from exemplar.values import Secret
 
 JSON = {"Content-Type": "application/json"}
 ODD = ['{"choices": null}', '{"choices": 3}', '{"choices": [1, 2]}', '{"choices": "3"}', '{"choices": ["zebra"]}']

@@ -20,10 +20,11 @@ from exemplar.project.refresh import Outcome
 from exemplar.rows import is_asked
 from exemplar.server.app import create_app
 from exemplar.server.connection import GuardedProtocol
-from exemplar.settings import Secret, Settings
+from exemplar.settings import Settings
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
+from exemplar.values import Secret
 from flows import fake_label_studio
 from flows.fake_label_studio import TOKEN, FakeLabelStudio
 from flows.fake_state import Json

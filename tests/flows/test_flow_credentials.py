@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from exemplar.errors import CredentialsError, LabelStudioError
-from exemplar.settings import Secret
+from exemplar.values import Secret
 from flows.conftest import Flow, MakeFlow, truth
 from flows.fake_label_studio import PERSONAL_TOKEN, TOKEN, ApiError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exemplar.settings import Secret
+from exemplar.values import Secret
 from flows.conftest import MakeFlow
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import pytest
 from fastapi import FastAPI
 
 from exemplar.reception import Reception
-from exemplar.settings import Secret
 from exemplar.store.home import Home
 from exemplar.store.records import Connection
+from exemplar.values import Secret
 from flows import fake_label_studio
 from flows.conftest import Flow, MakeFlow, said, truth
 from flows.fake_label_studio import TOKEN, ApiError, FakeLabelStudio

@@ -17,9 +17,9 @@ from exemplar.jobs import Worker, run_once
 from exemplar.labelstudio.client import Client
 from exemplar.project.introduction import find_forgotten
 from exemplar.rows import SECRET_HEADER
-from exemplar.settings import Secret
 from exemplar.store.home import Home
 from exemplar.store.records import Connection
+from exemplar.values import Secret
 from flows.conftest import N_TASKS, Flow, MakeFlow, truth
 from flows.fake_label_studio import Faults
 from flows.fake_state import Json

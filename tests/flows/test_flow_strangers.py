@@ -15,7 +15,8 @@ import pytest
 
 from exemplar.server import auth, bodies, connection, serve
 from exemplar.server.allowance import MOST_ADDRESSES, Allowance
-from exemplar.settings import Secret, Settings
+from exemplar.settings import Settings
+from exemplar.values import Secret
 from flows.conftest import Flow, MakeFlow
 from flows.fake_state import Json
 from flows.serving import Switch

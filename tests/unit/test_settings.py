@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from exemplar.errors import SettingError, UnknownSettingError
-from exemplar.settings import PER_PROJECT, Secret, Settings, doubts, for_project, from_environment
+from exemplar.settings import PER_PROJECT, Settings, doubts, for_project, from_environment
+from exemplar.values import Secret
 
 LABEL_STUDIO = {"LABEL_STUDIO_URL": "http://localhost:8080"}
 

@@ -29,7 +29,8 @@ from exemplar.demo.label_studio import LabelStudio
 from exemplar.demo.processes import LOOPBACK, DemoError, end_of_log, free_port, running_server, wait_until_up
 from exemplar.demo.project import DemoProject
 from exemplar.errors import SettingError
-from exemplar.settings import address, from_environment
+from exemplar.settings import from_environment
+from exemplar.values import address
 
 _STUDIO_PORT = 8080
 _BACKEND_PORT = 9090

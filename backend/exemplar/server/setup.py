@@ -11,10 +11,11 @@ from exemplar.project.introduction import extra_params_of, full_name, is_asked, 
 from exemplar.rows import RETIRED, generation_name, proof_name
 from exemplar.server.allowance import Allowance
 from exemplar.server.messages import SetupRequest
-from exemplar.settings import Settings, address, for_project
+from exemplar.settings import Settings, for_project
 from exemplar.store.home import Home
 from exemplar.store.introductions import Introduction
 from exemplar.store.project_store import ProjectStore
+from exemplar.values import address
 
 logger = logging.getLogger(__name__)
 
