@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 from exemplar.errors import InputError
-from exemplar.features import Block, choose
+from exemplar.features import choose
 from exemplar.features.texts import pinned, text_of
 from exemplar.features.texts.beginning import MAX_CHARACTERS, beginning, each_once
 from exemplar.features.texts.dialogue import text_of_dialogue
 from exemplar.features.texts.html import text_of_html
-from exemplar.features.texts.names import embed_names
 from exemplar.features.texts.ngrams import LEAST, MOST, CharacterNgrams, runs
 from exemplar.features.texts.pinned import Loaded
 from exemplar.features.texts.terms import MAX_SAMPLE, MAX_TEXTS, N_COMPONENTS, sample
@@ -281,39 +280,6 @@ def test_by_default_each_counts_as_it_says_itself_and_as_wanted_otherwise() -> N
     assert default.weights_in(MESSAGES) == (1, 1, 2 * LEAST)
     alone = replace(choose("text", read_recipe("ngrams")), is_default=True)
     assert alone.weights_in(MESSAGES) == (1,)
-
-
-# ── Names of classes ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def a_block(kind: str, name: str, n_features: int, weight: float = 1.0) -> Block:
-    return Block(f"a {kind}", "field", kind, name, "", weight, n_features)
-
-
-def test_names_are_seen_by_what_sees_the_texts_and_by_nothing_else() -> None:
-    ngrams = CharacterNgrams().fit(MESSAGES)
-    blocks = [
-        a_block("image", "hog", 3),
-        a_block("text", "use", 512, 0.5),
-        a_block("text", "ngrams", N_COMPONENTS, 2),
-    ]
-    X = embed_names(["card declined", ""], blocks, {blocks[2].name: ngrams})
-    assert X is not None
-    assert X.shape == (2, 3 + 512 + N_COMPONENTS)
-    assert not X[1].any()
-    assert not X[:, :3].any()
-    np.testing.assert_allclose(np.linalg.norm(X[0, 3:515]), 0.5, atol=1e-5)
-    np.testing.assert_allclose(X[0, 515:], 2 * ngrams.transform(["card declined"])[0], atol=1e-5)
-    assert (X[0, 3:515] @ PRETRAINED[0].transform(MESSAGES).T).argmax() in (0, 1)
-
-
-def test_a_model_that_is_missing_is_named() -> None:
-    with pytest.raises(InputError, match=r"models=\[\]: expected that of a text\.ngrams, too"):
-        embed_names(["a cat"], [a_block("text", "ngrams", N_COMPONENTS)], {})
-
-
-def test_pictures_alone_know_no_names() -> None:
-    assert embed_names(["a cat"], [a_block("image", "hog", 3)], {}) is None
 
 
 # ── Character n-grams ────────────────────────────────────────────────────────────────────────────────────
