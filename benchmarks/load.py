@@ -226,7 +226,7 @@ def large_predict(it: Served) -> bytes:
 
 
 def processes(supervisor: int) -> dict[int, str]:
-    """Return the web and the worker process, which the supervisor starts in this order."""
+    """Return the processes that the supervisor has started, in this order."""
     started = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -236,7 +236,7 @@ def processes(supervisor: int) -> dict[int, str]:
             continue
         if parent == supervisor and b"spawn_main" in command:
             started.append(int(path.parent.name))
-    return dict(zip(sorted(started), ("web", "worker"), strict=True))
+    return dict(zip(sorted(started), ("web", "predictor", "worker"), strict=True))
 
 
 def memory(process: int, what: str) -> int:

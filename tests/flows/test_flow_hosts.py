@@ -19,7 +19,7 @@ from exemplar.hosts import breakers
 from exemplar.jobs import Worker
 from exemplar.labelstudio import files
 from exemplar.project import readers, reading, serve
-from exemplar.server import protocol
+from exemplar.server import predicting
 from flows.conftest import Flow, MakeFlow, said
 from flows.fake_state import Json
 from hostile import Host, Manner, answer, hosting
@@ -62,7 +62,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (reading, "LATE"),
         (reading, "TRY_AGAIN"),
         (serve, "ANSWER_WITHIN"),
-        (protocol, "ANSWER_WITHIN"),
+        (predicting, "ANSWER_WITHIN"),
         (breakers, "LEFT_ALONE"),
         (breakers, "HUNG"),
     ):
@@ -518,38 +518,6 @@ def test_any_number_of_predicts_that_wait_for_files_are_answered_in_time(
         answers = [callers.submit(flow.predict, labelled, tasks) for _ in range(60)]
         assert [said(answer.result()[0]) for answer in answers] == [None] * 60
         assert seconds() < serve.ANSWER_WITHIN + 3
-
-
-def test_whatever_predict_does_all_other_routes_answer_at_once(
-    flow: Flow, labelled: Json, host: Callable[[Manner], Host]
-) -> None:
-    slow = host(hostile.drip(0.1))
-    body = {
-        "tasks": [{"data": {"image": f"{slow.url}/x.png"}}],
-        "project": flow.key(labelled),
-        "label_config": labelled["label_config"],
-    }
-    backend = flow.studio.state.backends_of(labelled["id"])[0]
-    calls = {
-        "health": lambda: flow.call("GET", "/health"),
-        "setup": lambda: flow.call("POST", "/setup", flow.studio._setup_body(backend)),
-        "webhook": lambda: flow.call("POST", "/webhook", {"action": "ANNOTATION_CREATED", "project": {"id": 1}}),
-    }
-    for call in calls.values():
-        call()
-    with ThreadPoolExecutor(60) as callers:
-        started = time.monotonic()
-        answers = [callers.submit(flow.call, "POST", "/predict", body) for _ in range(60)]
-        time.sleep(0.3)
-        took: dict[str, list[float]] = {name: [] for name in calls}
-        while time.monotonic() - started < 1.5:
-            for name, call in calls.items():
-                took[name].append(call().elapsed.total_seconds())
-        assert not any(answer.done() for answer in answers[:16])
-        assert all(answer.result().status_code == 200 for answer in answers)
-        assert time.monotonic() - started < serve.ANSWER_WITHIN + 3
-    for name, seconds in took.items():
-        assert sorted(seconds)[len(seconds) // 2] < 0.05, (name, seconds)
 
 
 def test_nothing_of_a_file_is_logged_as_a_traceback(

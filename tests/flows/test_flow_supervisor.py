@@ -14,8 +14,10 @@ import pytest
 from conftest import Backend
 from exemplar import jobs
 from exemplar.demo.processes import LOOPBACK, free_port
-from exemplar.server import supervisor
+from exemplar.server import serve, supervisor
 from exemplar.server.supervisor import Child, supervise
+
+NICENESS = {0: "web", serve.PREDICTOR_NICENESS: "predictor", jobs.NICENESS: "worker"}
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 
@@ -25,7 +27,7 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
     backend = Backend(free_port(9390), tmp_path, {})
     backend.start()
     try:
-        until(lambda: len(children(backend)) == 2)
+        until(lambda: children(backend).keys() == set(NICENESS.values()))
         yield backend
     finally:
         if backend.process is not None and backend.process.poll() is None:
@@ -40,7 +42,7 @@ def until(holds: Callable[[], bool], *, seconds: float = 20.0) -> None:
 
 
 def children(backend: Backend) -> dict[str, int]:
-    """Return the web and the worker process, by what their command lines and niceness tell."""
+    """Return the processes by their names, as their command lines and niceness tell (one that starts: "web")."""
     assert backend.process is not None
     pid = backend.process.pid
     found = {}
@@ -48,7 +50,7 @@ def children(backend: Backend) -> dict[str, int]:
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just died
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 niceness = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[16])
-                found["worker" if niceness > 0 else "web"] = int(child)
+                found[NICENESS[niceness]] = int(child)
     return found
 
 
@@ -83,6 +85,25 @@ def test_a_worker_that_dies_is_started_again_while_the_web_process_answers(backe
     assert children(backend)["web"] == before["web"]
     assert health(backend) == 200
     assert "The worker process died (SIGKILL); it is started again" in backend.log
+
+
+def predict(backend: Backend) -> httpx.Response:
+    url = f"http://{LOOPBACK}:{backend.port}/predict"
+    return httpx.post(url, json={"tasks": [{}], "project": "1.2"}, timeout=20, trust_env=False)
+
+
+def test_a_predictor_that_dies_is_started_again_and_who_asks_meanwhile_waits(backend: Backend) -> None:
+    before = children(backend)
+    os.kill(before["predictor"], signal.SIGKILL)
+    until(lambda: not is_alive(before["predictor"]))
+    assert health(backend) == 200
+    answer = predict(backend)
+    assert answer.status_code == 404
+    assert answer.reason_phrase.startswith("Project '1.2' is not known here")  # as on Label Studio's model card
+    after = children(backend)
+    assert after["web"] == before["web"]
+    assert after["predictor"] != before["predictor"]
+    assert "The predictor process died (SIGKILL); it is started again" in backend.log
 
 
 def test_the_worker_gives_way_to_other_sessions_as_well(backend: Backend) -> None:

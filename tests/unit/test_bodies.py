@@ -8,8 +8,8 @@ from fastapi import HTTPException
 from exemplar.server import bodies
 from exemplar.server.bodies import Body, Room
 
-LARGE = Body(b"[" * 10_000)
-SMALL = Body(b"[]")
+LARGE = Body([b"[" * 10_000], n_values=10_000)
+SMALL = Body([b"[]"], n_values=1)
 
 
 async def hold(room: Room, ends: asyncio.Event) -> None:
@@ -19,14 +19,14 @@ async def hold(room: Room, ends: asyncio.Event) -> None:
 
 def test_bodies_that_wait_for_their_turn_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "WORKING", LARGE.weight + SMALL.weight)
-    monkeypatch.setattr(bodies, "WAITING", 2 * len(LARGE.content))
+    monkeypatch.setattr(bodies, "WAITING", 2 * LARGE.length)
     monkeypatch.setitem(bodies.MOST_VALUES, "/predict", 10_000)
 
     async def four_at_once() -> None:
         room, ends = Room(), asyncio.Event()
         taken = [asyncio.create_task(hold(room, ends)) for _ in range(3)]  # one is worked on, two wait
         await asyncio.sleep(0)
-        assert (room.working, room.waiting) == (LARGE.weight, 2 * len(LARGE.content))
+        assert (room.working, room.waiting) == (LARGE.weight, 2 * LARGE.length)
         with pytest.raises(HTTPException, match="Too many large requests"):
             await hold(room, ends)
         async with room.work(SMALL, "/predict"):  # what needs not wait passes them

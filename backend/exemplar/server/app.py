@@ -1,4 +1,4 @@
-"""The app: its routes (``protocol``, ``status``), what stands before them, and how errors are told."""
+"""The app: its routes (``protocol``, ``predicting``, ``status``), what is before them, and how errors are told."""
 
 import logging
 
@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from exemplar import __version__
 from exemplar.errors import ExemplarError
 from exemplar.model import ExemplarModel
-from exemplar.server import protocol, status
+from exemplar.server import predicting, protocol, status
 from exemplar.server.answers import refusal
 from exemplar.server.door import Door
 from exemplar.server.metrics import ProjectMetrics
+from exemplar.server.predicting import PredictElsewhere
 from exemplar.server.setup import Setup
 from exemplar.server.webhook import WebhookFirst
 from exemplar.settings import Settings
@@ -23,26 +24,50 @@ from exemplar.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the app."""
+def create_app(settings: Settings, predictor: str = "") -> FastAPI:
+    """Make the app that callers reach.
+
+    Parameters
+    ----------
+    settings : Settings
+        As they are.
+    predictor : str
+        The path of the socket on which ``create_predictor``'s app answers /predict; empty: it is answered here.
+    """
     app = FastAPI(
         title="Exemplar",
         version=__version__,
         description=protocol.__doc__,
         openapi_url=None,  # FastAPI's own pages cannot ask for a password; those of `status` do
     )
-    model = ExemplarModel(settings=settings)
+    model = _add_predict(app, settings)
     registry = CollectorRegistry()
     registry.register(ProjectMetrics(model.home))
-    app.state.settings, app.state.model, app.state.home, app.state.registry = settings, model, model.home, registry
-    app.state.predicting = CapacityLimiter(protocol.PREDICTING)
+    app.state.settings, app.state.registry = settings, registry
     app.state.setup = Setup(model.home, settings)
     app.include_router(status.router)
     app.include_router(protocol.router)
-    _add_error_answers(app)
+    if predictor:
+        app.add_middleware(PredictElsewhere, socket=predictor)
     app.add_middleware(WebhookFirst, model=model)
     app.add_middleware(Door, settings=settings, home=model.home)
     return app
+
+
+def create_predictor(settings: Settings) -> FastAPI:
+    """Make the app that answers /predict, and nothing else, for one that has let the caller in."""
+    app = FastAPI(openapi_url=None)
+    _add_predict(app, settings)
+    return app
+
+
+def _add_predict(app: FastAPI, settings: Settings) -> ExemplarModel:
+    model = ExemplarModel(settings=settings)
+    app.state.model = model
+    app.state.predicting = CapacityLimiter(predicting.PREDICTING)
+    app.include_router(predicting.router)
+    _add_error_answers(app)
+    return model
 
 
 def _add_error_answers(app: FastAPI) -> None:

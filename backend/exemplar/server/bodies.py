@@ -6,7 +6,7 @@ length alone.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ MIB = 1 << 20
 # "Retrieve predictions" of 10 000 tasks sends some 20 MB, an import webhook every task that was imported.
 CAPS = {"/predict": 32 * MIB, "/webhook": 256 * MIB, "/setup": MIB, "/validate": MIB}
 CAP = 64 << 10
+# So many bytes are handled without a pause.
+PIECE = 1 << 18
 # Of a webhook no more is kept than tells what it is of.
 WEBHOOK_KEPT = MIB
 # So many values of JSON are read, each as so many bytes of memory.
@@ -36,15 +38,21 @@ TOO_MUCH = "Too many large requests at once; try again in a moment"
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body; of one that is not whole only the beginning was kept."""
+    """A request's body, how many values it has at most, and whether it was kept whole or only its beginning."""
 
-    content: bytes
+    pieces: Sequence[bytes | bytearray]
+    n_values: int
     is_whole: bool = True
+
+    @property
+    def length(self) -> int:
+        """Return how many bytes were kept."""
+        return sum(map(len, self.pieces))
 
     @property
     def weight(self) -> int:
         """Return how much memory its values may take."""
-        return len(self.content) + BYTES_A_VALUE * n_values(self.content)
+        return self.length + BYTES_A_VALUE * self.n_values
 
 
 @dataclass
@@ -57,7 +65,7 @@ class Room:
     freed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def read(self, receive: Receive, path: str, announced: bytes | None) -> Body:
-        """Read a body.
+        """Read a body; of /predict it stays in pieces: to join 32 MiB takes 40 ms, and nothing else goes on.
 
         Raises
         ------
@@ -67,9 +75,9 @@ class Room:
         cap = CAPS.get(path, CAP)
         if announced is not None and announced.isdigit() and int(announced[:20]) > cap:
             raise _too_long(path, cap)
-        kept, length, n_kept = [], 0, 0
+        kept, length, n_kept, n = [bytearray()], 0, 0, 0
         try:
-            async for chunk in _chunks(receive):
+            async for chunk in chunks(receive):
                 length += len(chunk)
                 if length > cap:
                     raise _too_long(path, cap)
@@ -79,8 +87,11 @@ class Room:
                     raise HTTPException(503, TOO_MUCH)
                 self.reading += len(chunk)
                 n_kept += len(chunk)
-                kept.append(chunk)
-            return Body(kept[0] if len(kept) == 1 else b"".join(kept), is_whole=n_kept == length)
+                n += n_values(chunk)
+                if len(kept[-1]) >= PIECE:
+                    kept.append(bytearray())
+                kept[-1] += chunk
+            return Body(kept if path == "/predict" else [b"".join(kept)], n, is_whole=n_kept == length)
         finally:
             self.reading -= n_kept
 
@@ -94,14 +105,14 @@ class Room:
             With status 413, if it has too many values; 503, if there was no room for too long, or none to wait in.
         """
         most = MOST_VALUES.get(path, VALUES)
-        if path != "/webhook" and n_values(body.content) > most:
+        if path != "/webhook" and body.n_values > most:
             raise HTTPException(413, f"The body has more than {most:,} values: send less at a time")
         if path != "/predict":
             yield
             return
         weight = body.weight
         if not self._has_room(weight):
-            await self._wait_for(weight, len(body.content))
+            await self._wait_for(weight, body.length)
         self.working += weight
         try:
             yield
@@ -136,7 +147,8 @@ def _too_long(path: str, cap: int) -> HTTPException:
     return HTTPException(413, f"The body is longer than the {size} that {path[:100]} takes: send less at a time")
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+async def chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield a body as it comes."""
     while True:
         message: Message = await receive()
         if message["type"] != "http.request":

@@ -1,6 +1,8 @@
 """What stands before every route: who calls under which name, who knows the password, and how much is taken in."""
 
 import logging
+from collections import deque
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 from fastapi import HTTPException
@@ -65,7 +67,7 @@ class Door:
         body = await self._room.read(receive, path, headers.get(b"content-length"))
         scope["state"]["is_whole"] = body.is_whole
         async with self._room.work(body, path):
-            await self._app(scope, _again(body.content, receive), send)
+            await self._app(scope, _again(body.pieces, receive), send)
 
     def _check_site(self, scope: Scope, headers: Headers) -> None:
         """Refuse other sites' pages, and names that are not ours."""
@@ -114,11 +116,13 @@ def _named(query: bytes) -> str | None:
     return found[0] if found else None
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
+def _again(pieces: Sequence[bytes | bytearray], receive: Receive) -> Receive:
     """Return a receive that gives a body that was read, and then what really comes."""
-    left: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+    left = deque(pieces)
 
     async def again() -> Message:
-        return left.pop() if left else await receive()
+        if not left:
+            return await receive()
+        return {"type": "http.request", "body": left.popleft(), "more_body": bool(left)}
 
     return again

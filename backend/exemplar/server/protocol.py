@@ -1,16 +1,14 @@
-"""The routes that Label Studio 1.23.2 knows of a model, each doing its real work in milliseconds."""
+"""The routes that Label Studio 1.23.2 knows of a model, but /predict: each does its real work in milliseconds."""
 
 import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from exemplar.labelstudio.label_config import read_label_config
 from exemplar.model import START_TRAINING, ExemplarModel
-from exemplar.project.serve import ANSWER_WITHIN
 from exemplar.server import messages
 from exemplar.server.bodies import read_json
 from exemplar.server.setup import Setup
@@ -18,9 +16,6 @@ from exemplar.server.webhook import NOTED, read_event
 
 # Start Training makes everything anew: pressed again within so many seconds, it is the same order.
 ORDER_EVERY = 10.0
-
-# So many /predict are answered at once.
-PREDICTING = 16
 
 
 class JsonRequest(Request):
@@ -62,23 +57,6 @@ def setup(body: messages.SetupRequest, request: Request) -> messages.SetupRespon
     said: Setup = request.app.state.setup
     caller = request.client.host if request.client else ""
     return messages.SetupResponse(model_version=said.introduce(body, caller))
-
-
-@router.post("/predict", response_model=messages.PredictResponse, responses=messages.refusals(404, 422, 424))
-async def predict(body: messages.PredictRequest, request: Request, model: Model) -> Response:
-    """Answer exactly one prediction a task; an empty one where its file does not come in time."""
-    until = time.monotonic() + ANSWER_WITHIN
-    show_all = (body.params or {}).get("show_all") is True
-
-    def answer() -> str:
-        results = model.predict(
-            body.tasks, project=body.project, label_config=body.label_config, until=until, show_all=show_all
-        )
-        return messages.PredictResponse.model_validate({"results": results}).model_dump_json()
-
-    # Threads of its own: however many wait for files here, all other routes find one.
-    content = await to_thread.run_sync(answer, limiter=request.app.state.predicting)
-    return Response(content, media_type="application/json")
 
 
 def _webhook_in_the_docs() -> dict[str, Any]:

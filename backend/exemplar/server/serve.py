@@ -1,14 +1,20 @@
-"""`exemplar serve`: a web server and a worker, each a process of its own: training never delays an answer.
+"""`exemplar serve`: a web server, a predictor and a worker, each a process of its own.
+
+Neither training nor a prediction delays the answer to a webhook.
 
 What these need is imported in them alone, so that the process that keeps them alive stays small.
 """
 
 import logging
+import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from exemplar.hosts.allowed import is_loopback
 from exemplar.server.preflight import check_address, check_folder
@@ -21,6 +27,8 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 # What is being answered when the server is told to stop may be finished within so many seconds.
 FINISH = 4
+# The predictor gives way to webhooks, and the worker (see ``jobs``) to both.
+PREDICTOR_NICENESS = 5
 
 
 def configure_logging(level: str) -> None:
@@ -57,12 +65,13 @@ def _serve(settings: Settings, *, dry_run: bool) -> int:
             settings.host,
             settings.port,
         )
-    with _listener(settings.host, settings.port) as listener:
+    with _listener(settings.host, settings.port) as listener, _inner_listener() as inner:
         logger.info("Listening on %s, port %d", settings.host, settings.port)
         logger.info("In Label Studio: Settings ▸ Model ▸ Connect Model, with the URL %s", address_to_give(settings))
-        web = Child("web", serve_web, (settings, listener), graceful=True)
+        web = Child("web", serve_web, (settings, listener, inner.getsockname()), graceful=True)
+        predictor = Child("predictor", serve_predictions, (settings, inner), graceful=True)
         worker = Child("worker", work, (settings, dry_run))
-        return supervise([web, worker])
+        return supervise([web, predictor, worker])
 
 
 def address_to_give(settings: Settings) -> str:
@@ -87,23 +96,48 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve_web(settings: Settings, listener: socket.socket) -> None:
-    """Be the web process: answer whoever comes to the socket."""
-    import uvicorn
+@contextmanager
+def _inner_listener() -> Iterator[socket.socket]:
+    """Open a socket that only we can reach: on it is no door."""
+    with (
+        tempfile.TemporaryDirectory(prefix="exemplar-", ignore_cleanup_errors=True) as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(f"{folder}/predictor")
+        listener.listen(BACKLOG)
+        yield listener
 
+
+def serve_web(settings: Settings, listener: socket.socket, predictor: str) -> None:
+    """Be the web process: answer whoever comes to the socket, with the predictor's help."""
     from exemplar.server.app import create_app
     from exemplar.server.connection import GuardedProtocol
 
     configure_logging(settings.log_level)
+    app = create_app(settings, predictor)
+    _run(app, listener, http=GuardedProtocol, access_log=settings.log_level == "DEBUG")
+
+
+def serve_predictions(settings: Settings, listener: socket.socket) -> None:
+    """Be the predictor: answer /predict to the web process."""
+    from exemplar.server.app import create_predictor
+
+    configure_logging(settings.log_level)
+    os.nice(PREDICTOR_NICENESS)
+    _run(create_predictor(settings), listener, access_log=False)
+
+
+def _run(app: Any, listener: socket.socket, **options: Any) -> None:
+    import uvicorn
+
     config = uvicorn.Config(
-        create_app(settings),
-        http=GuardedProtocol,
+        app,
         ws="none",
         proxy_headers=False,  # who may say for whom he speaks is not known
         loop="auto",  # uvloop, but for Windows: answers a webhook, inside a Submit, in two thirds of asyncio's time
         log_config=None,
-        access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=FINISH,
+        **options,
     )
     uvicorn.Server(config).run(sockets=[listener])
 
