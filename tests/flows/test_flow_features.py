@@ -215,6 +215,48 @@ def test_blocks_of_several_embedders_have_their_weights_in_length(make_flow: Mak
     np.testing.assert_allclose(np.linalg.norm(X[:, words.n_features :], axis=1), 0.5, rtol=1e-5)
 
 
+def test_by_default_blocks_count_as_their_embedders_say_of_the_pool(
+    make_flow: MakeFlow, install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting: Any = install(Counting())
+    counting.weight_in = lambda values: {24: 0.5, 28: 0.25}.get(len(values), 9)
+    monkeypatch.setattr(registry, "DEFAULTS", {"text": ("2*counting + words",)})
+    flow = make_flow()
+    project = texts(flow, 24)
+
+    def weighs(weight: float) -> None:
+        snapshot = flow.snapshot(project)
+        assert [block.weight for block in snapshot.facts.blocks] == [weight, 1]
+        X = snapshot.geometry.X
+        np.testing.assert_allclose(np.linalg.norm(X[:, :5], axis=1), weight, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(X[:, 5:], axis=1), 1, rtol=1e-5)
+
+    flow.settle(project)
+    weighs(1)
+    add_texts(flow, project, 4, start=24)
+    flow.settle(project)
+    weighs(1)  # as in the pool that it was fitted on
+    flow.store(project).raise_number("orders")  # Start Training
+    flow.settle(project)
+    weighs(0.5)
+    assert len(counting.given) == 28
+
+
+def test_texts_are_seen_by_pretrained_models_and_the_pools_own_by_default(make_flow: MakeFlow) -> None:
+    if not is_there("wordllama"):
+        pytest.skip("no wheel of wordllama here")
+    flow = make_flow()
+    project = texts(flow, 24)
+    flow.settle(project)
+    snapshot = flow.snapshot(project)
+    blocks = snapshot.facts.blocks
+    assert [block.embedder for block in blocks] == ["use", "wordllama", "ngrams"]
+    assert snapshot.geometry.X.shape == (24, 512 + 256 + 128)
+    said = [task["data"]["text"] for task in flow.studio.state.tasks_of(project["id"])]
+    assert [block.weight for block in blocks] == list(registry.choose("text").weights_in(said))
+    assert blocks[0].weight == 1 > blocks[1].weight > blocks[2].weight  # short, and of numbers rather than English
+
+
 def test_a_project_chooses_in_its_extra_params_and_what_changes_starts_anew(
     make_flow: MakeFlow, install: Any
 ) -> None:

@@ -93,7 +93,7 @@ def _of_project(project_id: int, settings: Settings, snapshot: Snapshot) -> Iter
     for block, columns in zip(facts.blocks, columns_of(facts.blocks), strict=True):
         where = f"{columns.start} to {columns.stop - 1}"
         table.add_row(
-            Text(f"{block.view} (${block.field}, {block.kind})"), block.embedder, f"{block.weight:g}", where
+            Text(f"{block.view} (${block.field}, {block.kind})"), block.embedder, f"{block.weight:.2g}", where
         )
     yield table
     yield _views(wanted)

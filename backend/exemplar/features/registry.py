@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # The recipes for each kind of values, the best first; the last takes nothing that could be missing.
 DEFAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "text": ("words",),
+        "text": ("use + wordllama + ngrams", "use + ngrams", "wordllama + ngrams", "ngrams"),
         "image": ("thumbnail",),
         "sound": ("logmel",),
         "row": ("table",),
@@ -32,6 +32,9 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 DECODERS: Mapping[str, str] = MappingProxyType(
     {"image": "exemplar.features.images:decode", "sound": "exemplar.features.sounds:decode"}
 )
+
+# Nothing counts less: its columns can be weighted anew, and tell apart what all others find alike.
+LEAST_FACTOR = 0.05
 
 AnyEmbedder = Embedder | PoolEmbedder
 _lock = threading.RLock()
@@ -53,7 +56,9 @@ class Choice:
         if not self.is_default or len(self.embedders) == 1:
             return self.weights
         factors = (one.weight_in(values) if hasattr(one, "weight_in") else 1.0 for one in self.embedders)
-        return tuple(weight * factor for weight, factor in zip(self.weights, factors, strict=True))
+        return tuple(
+            weight * max(factor, LEAST_FACTOR) for weight, factor in zip(self.weights, factors, strict=True)
+        )
 
 
 def embedder(name: str) -> AnyEmbedder:

@@ -8,7 +8,18 @@ from numpy.typing import NDArray
 
 from exemplar.context import Project
 from exemplar.engine import NEW
-from exemplar.features import Block, Embedder, Fitted, PoolModel, Vectors, columns_of, fitted, put, restored
+from exemplar.features import (
+    Block,
+    Embedder,
+    Fitted,
+    PoolModel,
+    Vectors,
+    columns_of,
+    decoder,
+    fitted,
+    put,
+    restored,
+)
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.embedding import embedded, same_embedder
 from exemplar.project.rounds import Keys
@@ -42,15 +53,22 @@ def make_matrix(
 ) -> Matrix:
     """Return the matrix of some tasks: of those that are new, with keys in ``fresh``.
 
-    What is fitted on the pool is fitted again with ``refit``. A task whose vector was lost since it was embedded is
-    left out until it is embedded again.
+    What is fitted on the pool is fitted again with ``refit``, and so are the weights. A task whose vector was lost
+    since it was embedded is left out until it is embedded again.
     """
     if not tasks:
         return Matrix((), np.empty((0, 0), np.float32), kept, (), {})
     models, kept_models = _models(project, sight, tasks, before, refit=refit)
+    weights = _weights(sight, tasks, before, refit=refit)
     blocks = tuple(
-        replace(block, n_features=models[block].n_features) if block in models else block for block in sight.blocks
+        replace(
+            block,
+            n_features=models[block].n_features if block in models else block.n_features,
+            weight=weights[block.name],
+        )
+        for block in sight.blocks
     )
+    known = {} if before is None else {block.name: block.weight for block in before.facts.blocks}
     X = np.zeros((len(tasks), sum(block.n_features for block in blocks)), np.float32)
     whole = np.ones(len(tasks), bool)
     is_new = kept == NEW
@@ -61,6 +79,8 @@ def make_matrix(
             rows = np.arange(len(tasks))
         elif before is not None:
             X[~is_new, columns] = before.geometry.X[kept[~is_new], columns]
+            if block.weight != known[block.name]:
+                X[~is_new, columns] *= np.float32(block.weight / known[block.name])
         for some in (rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)):
             if declared in models:
                 put(X, some, block, columns, models[declared].transform(_values(view, tasks, some)))
@@ -109,6 +129,20 @@ def _put_kept(
 
 def _values(view: View, tasks: Sequence[Task], rows: NDArray[np.intp]) -> list[str]:
     return [view.value(tasks[row]) for row in rows]
+
+
+def _weights(sight: Sight, tasks: Sequence[Task], before: Snapshot | None, *, refit: bool) -> dict[str, float]:
+    """Return how much each block counts in the pool, by its name."""
+    if before is not None and not refit:
+        return {block.name: block.weight for block in before.facts.blocks}
+    weights = {}
+    for view in sight.views:
+        blocks, choice = [block for block in sight.blocks if block.view == view.name], sight.choices[view.name]
+        # Values that are files are not at hand any more.
+        is_file = decoder(view.kind) is not None
+        given = choice.weights if is_file else choice.weights_in([view.value(task) for task in tasks])
+        weights.update({block.name: weight for block, weight in zip(blocks, given, strict=True)})
+    return weights
 
 
 def _models(

@@ -73,7 +73,7 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
         snapshot = make_snapshot(project, held, sight, before, taken, anew=ordered)
         if snapshot is None:
             return _without_tasks(project, held, demand, read)
-        _report_sight(project, sight, before)
+        _report_sight(project, sight, snapshot, before)
         write_down(project, snapshot, before)
         store.save(snapshot)
         if joins:
@@ -194,11 +194,11 @@ def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | No
             logger.warning("%s: not used, or not all of it: %s", project, not_used_sentence(why, found))
 
 
-def _report_sight(project: Project, sight: Sight, before: Snapshot | None) -> None:
-    if before is None or before.facts.features != sight.identity:
+def _report_sight(project: Project, sight: Sight, snapshot: Snapshot, before: Snapshot | None) -> None:
+    if before is None or before.facts.blocks != snapshot.facts.blocks:
         for view, why in sight.why.items():
-            blocks = [block for block in sight.blocks if block.view == view]
-            seen_by = " + ".join(f"{block.weight:g}*{block.embedder}" for block in blocks)
+            blocks = [block for block in snapshot.facts.blocks if block.view == view]
+            seen_by = " + ".join(f"{block.weight:.2g}*{block.embedder}" for block in blocks)
             logger.info("%s: %r is seen by %s (%s)", project, view, seen_by, why)
 
 

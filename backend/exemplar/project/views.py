@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exemplar.context import Project
-from exemplar.features import KINDS, AnyEmbedder, Block, Embedder, PoolEmbedder, choose, identity_of
+from exemplar.features import (
+    KINDS,
+    AnyEmbedder,
+    Block,
+    Choice,
+    Embedder,
+    PoolEmbedder,
+    choose,
+    identity_of,
+)
 from exemplar.features.signatures import Print
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
@@ -29,17 +38,22 @@ class View:
 
 @dataclass(frozen=True)
 class Sight:
-    """What sees a project's tasks: the blocks of its X, by whose they are, and why these were taken, by view."""
+    """What sees a project's tasks: the blocks of its X, by whose they are, and which choice, by view."""
 
     views: tuple[View, ...]
     blocks: tuple[Block, ...]
     embedders: Mapping[Block, AnyEmbedder]
-    why: Mapping[str, str]
+    choices: Mapping[str, Choice]
 
     @property
     def identity(self) -> str:
         """Return what kind of vectors the tasks get."""
         return identity_of(self.blocks)
+
+    @property
+    def why(self) -> dict[str, str]:
+        """Return why these see them, by view."""
+        return {view: choice.why for view, choice in self.choices.items()}
 
     def given(self, view: View) -> list[Embedder]:
         """Return the embedders of a view whose vectors are the same in every pool, and kept.
@@ -71,14 +85,14 @@ def sight_of(settings: Settings, labeling: Labeling) -> Sight:
     """
     recipes, views = read_recipes(settings.features), views_of(labeling)
     embedders: dict[Block, AnyEmbedder] = {}
-    why = {}
+    choices = {}
     for view in views:
         choice = choose(view.kind, _recipe(recipes, view))
-        why[view.name] = choice.why
+        choices[view.name] = choice
         is_alone = len(views) == len(choice.embedders) == 1
         for one, weight in zip(choice.embedders, choice.weights, strict=True):
             embedders[_block(view, one, weight, is_alone=is_alone)] = one
-    return Sight(views, tuple(embedders), embedders, why)
+    return Sight(views, tuple(embedders), embedders, choices)
 
 
 def _recipe(recipes: Mapping[str, Recipe], view: View) -> Recipe:

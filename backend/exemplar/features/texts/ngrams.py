@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms, sample
+from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms, glance
 
 # Kana, ideographs and hangul: one of them says as much as several letters, and few spaces tell where words end.
 DENSE = (
@@ -56,7 +56,7 @@ class CharacterNgrams:
         >>> weight_in(["Where is my card?"]) < weight_in(["for i in range(n_rows): print(rows[i])"])
         True
         """
-        texts = sample(values)
+        texts = glance(values)
         n_characters = sum(map(len, texts))
         if not n_characters:
             return LEAST

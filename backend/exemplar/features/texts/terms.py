@@ -23,6 +23,7 @@ MAX_TERMS = 20_000
 MAX_SAMPLE = 3_000_000
 # … and from so many texts.
 MAX_TEXTS = 20_000
+GLANCE, GLANCE_CHARACTERS = 1_000, 400
 
 
 Analyzer: TypeAlias = Callable[[str], Iterable[str]]
@@ -104,6 +105,12 @@ def sample(texts: Sequence[str]) -> list[str]:
     starts = [beginning(text) for text in texts[:: max(1, len(texts) // MAX_TEXTS)]]
     every = max(1, -(-sum(map(len, starts)) // MAX_SAMPLE))
     return starts[::every]
+
+
+def glance(texts: Sequence[str]) -> list[str]:
+    """Return the beginnings of a thousand texts at even distances in the pool: they tell what kind all are."""
+    every = max(1, len(texts) // GLANCE)
+    return [start for text in texts[::every] if (start := beginning(text)[:GLANCE_CHARACTERS])]
 
 
 def _vectorizer(analyzer: Analyzer, **options: Any) -> TfidfVectorizer:
