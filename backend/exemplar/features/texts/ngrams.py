@@ -3,6 +3,8 @@
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ ENOUGH = 100
 # Such words as "(and" make up so much of prose.
 OF_PROSE = 0.04
 LEAST, MOST = 0.1, 1.5
+# The runs of so short words are kept.
+SHORT = 16
 
 
 class CharacterNgrams:
@@ -73,10 +77,21 @@ def runs(text: str) -> Iterator[str]:
     >>> list(runs("To 北京"))
     [' to', 'to ', ' to ', '北', '京', '北京']
     """
-    for found in _words(text.lower()):
-        dense = found[1] is not None
-        word = found[0] if dense else f" {found[0]} "
-        lengths = range(1, 4) if dense else range(3, 6)
-        for n in lengths:
-            for start in range(len(word) - n + 1):
-                yield word[start : start + n]
+    text = text.lower()
+    if not _dense.search(text):
+        return chain.from_iterable(map(_of_word, text.split()))
+    return chain.from_iterable(_cut(found[0], 1, 3) if found[1] else _of_word(found[0]) for found in _words(text))
+
+
+def _of_word(word: str) -> Sequence[str]:
+    return _of_short_word(word) if len(word) <= SHORT else _cut(f" {word} ", 3, 5)
+
+
+@lru_cache(4096)
+def _of_short_word(word: str) -> tuple[str, ...]:
+    """Return the runs of a word, kept: most words of a pool come again."""
+    return tuple(_cut(f" {word} ", 3, 5))
+
+
+def _cut(word: str, shortest: int, longest: int) -> list[str]:
+    return [word[start : start + n] for n in range(shortest, longest + 1) for start in range(len(word) - n + 1)]

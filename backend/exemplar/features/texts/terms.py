@@ -5,6 +5,7 @@ It is fitted on a pool, or on a sample of a large one, and is plain data then. N
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,13 +72,17 @@ class TermsModel:
         """
         return each_once(texts, self._embedded, self.n_features)
 
+    @cached_property
+    def _counting(self) -> TfidfVectorizer:
+        vectorizer = _vectorizer(self.analyzer, vocabulary=self.terms)
+        vectorizer.idf_ = self.idf.astype(np.float64)
+        return vectorizer
+
     def _embedded(self, texts: list[str]) -> NDArray[np.float32]:
         X = np.zeros((len(texts), self.n_features), np.float32)
         if self.terms:
-            vectorizer = _vectorizer(self.analyzer, vocabulary=self.terms)
-            vectorizer.idf_ = self.idf.astype(np.float64)
             with one_blas_thread():
-                X = np.asarray(vectorizer.transform(texts) @ self.components.T, np.float32)
+                X = np.asarray(self._counting.transform(texts) @ self.components.T, np.float32)
         strange = np.flatnonzero(~X.any(axis=1))
         if len(strange):
             X[strange] = _hashed([texts[row] for row in strange], self.n_features)
