@@ -26,6 +26,7 @@ CHROMIUM_ARGS = [
     "--disable-sync",
 ]
 PAGE_MS = 30_000  # a page of a Label Studio that has just started, on a busy machine
+TIMES_OPENED = 4
 
 Json = dict[str, Any]
 
@@ -94,9 +95,18 @@ def model_card(page: Page, name: str) -> Locator:
 
 
 def shown_score(page: Page, project: Json, task_id: int) -> str:
-    """Open a task from the Data Manager and read what its prediction's tab says of the score."""
-    page.goto(f"/projects/{project['id']}/data?task={task_id}")
+    """Open a task from the Data Manager and read what its prediction's tab says of the score.
+
+    The Data Manager asks for the task and for its list at once; where the list comes last, the task is drawn as
+    the list has it, without predictions, until it is opened again.
+    """
     tab = page.locator(".lsf-annotation-button__info").filter(has_text="%")
+    for _ in range(TIMES_OPENED):
+        page.goto(f"/projects/{project['id']}/data?task={task_id}")
+        expect(page.locator(".lsf-annotation-button__info").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        if tab.count():
+            break
     expect(tab).to_have_count(1)
     return tab.inner_text().partition("·")[2].strip()
 

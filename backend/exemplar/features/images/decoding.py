@@ -9,9 +9,10 @@ import ctypes
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from traceback import clear_frames
+from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image, PngImagePlugin
 
@@ -33,6 +34,8 @@ SECONDS = 20.0
 
 # Words in a picture are not read; Pillow's own limit is 64 MiB of them for each.
 PngImagePlugin.MAX_TEXT_MEMORY = 2**20
+
+T = TypeVar("T")
 
 
 class Budget:
@@ -60,34 +63,30 @@ class Budget:
                 self._changed.notify_all()
 
 
-# So much is worth handing back to the system at once.
-LARGE = 8 * 2**20
+# A block of so many bytes or more goes back to the system as soon as it is freed.
+LARGE_BLOCK = 4 * 2**20
+M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
-def _c_library() -> Any:
-    """Return the C library, if it is one that can be told to give memory back."""
+def _give_large_blocks_back() -> None:
+    """Keep glibc from holding on to freed images.
+
+    By itself it keeps blocks of up to 32 MiB for the thread that had them: with eight readers twice the budget.
+    """
     try:
-        library = ctypes.CDLL(None)
+        c_library = ctypes.CDLL(None)
     except OSError:
-        return None
-    return library if hasattr(library, "malloc_trim") else None
+        return
+    if hasattr(c_library, "mallopt"):
+        c_library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
-_c = _c_library()
-
-
-def _give_back() -> None:
-    """Give freed memory back to the system: glibc keeps it for the thread that had it, hundreds of MiB for each."""
-    if _c is not None:
-        _c.malloc_trim(0)
-
-
+_give_large_blocks_back()
 _opening, _decoding = Budget(MAX_OPEN), Budget(MAX_DECODING)
 
 
-@contextmanager
-def opened(file: BinaryIO, *, draft: tuple[int, int]) -> Iterator[Image.Image]:
-    """Open an image whose decoding fits; the memory for it is held while the block runs.
+def decoded(file: BinaryIO, make: Callable[[Image.Image], T], *, draft: tuple[int, int]) -> T:
+    """Return what ``make`` makes of an image whose decoding fits; the memory for it is held meanwhile.
 
     JPEG is decoded no larger than needed for ``draft``.
 
@@ -100,16 +99,17 @@ def opened(file: BinaryIO, *, draft: tuple[int, int]) -> Iterator[Image.Image]:
     file.seek(0)
     with _opening.take(2 * n_bytes):
         metered: Any = _Metered(file, at_most=4 * n_bytes + 2**20)
-        with Image.open(metered, formats=FORMATS) as image:
-            takes = _takes(image, metered, draft)
-            with _decoding.take(takes):
-                metered.allow(SECONDS)
-                try:
-                    yield image
-                finally:
-                    image.close()
-                    if takes > LARGE:
-                        _give_back()
+        image = Image.open(metered, formats=FORMATS)
+        with _decoding.take(_takes(image, metered, draft)):
+            metered.allow(SECONDS)
+            try:
+                return make(image)
+            except Exception as error:
+                clear_frames(error.__traceback__)  # they hold the image
+                raise
+            finally:
+                image.close()
+                del image  # and with it its decoder, which may hold as much
 
 
 def _takes(image: Image.Image, metered: "_Metered", draft: tuple[int, int]) -> int:

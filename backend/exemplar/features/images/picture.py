@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exemplar.errors import TaskDataError
-from exemplar.features.images.decoding import opened
+from exemplar.features.images.decoding import decoded
 
 # Pixels of the shorter side, and at most of the other one: a strip of a million pixels is squeezed.
 SIDE, LONG_SIDE = 256, 1024
@@ -45,16 +45,19 @@ def decode(data: bytes | BinaryIO) -> Picture:
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        with opened(file, draft=(SIDE, SIDE)) as image:
-            turn = _turn(image)
-            small = _small(image) if image.width * image.height > LARGE else image
-            plain = _rgb(small if turn is None else small.transpose(turn))
-            return Picture(np.array(plain.resize(_size(plain), Image.Resampling.BOX)))
+        return decoded(file, _picture, draft=(SIDE, SIDE))
     except TaskDataError:
         raise
     except Exception as error:  # broken bytes make Pillow's decoders raise nearly anything
         n_bytes = file.seek(0, io.SEEK_END)
         raise TaskDataError(f"not an image that can be read ({n_bytes} bytes): {error}") from error
+
+
+def _picture(image: Image.Image) -> Picture:
+    turn = _turn(image)
+    small = _small(image) if image.width * image.height > LARGE else image
+    plain = _rgb(small if turn is None else small.transpose(turn))
+    return Picture(np.array(plain.resize(_size(plain), Image.Resampling.BOX)))
 
 
 def _size(image: Image.Image) -> tuple[int, int]:
