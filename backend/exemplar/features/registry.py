@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 DEFAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": ("use + wordllama + ngrams", "use + ngrams", "wordllama + ngrams", "ngrams"),
-        "image": ("thumbnail",),
+        "image": ("lite0 + 0.5*hog", "hog + 0.7*colours + textures", "thumbnail"),
         "sound": ("logmel",),
         "row": ("table",),
     }
