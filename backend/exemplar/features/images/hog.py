@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exemplar.features.images.picture import Picture
-from exemplar.features.images.squares import gradients, luma, squares
+from exemplar.features.images.squares import framed, gradients, luma
 
 SIDE, CELL, N_ORIENTATIONS = 32, 4, 9
 N_CELLS = SIDE // CELL
@@ -25,7 +25,7 @@ class Hog:
     """
 
     name = "hog"
-    identity = f"hog-{SIDE}-{CELL}-{N_ORIENTATIONS}-1"
+    identity = f"hog-{SIDE}-{CELL}-{N_ORIENTATIONS}-2"
     kinds = ("image",)
     n_features = N_CELLS**2 * N_ORIENTATIONS
     batch_size = 64
@@ -33,7 +33,7 @@ class Hog:
 
     def transform(self, values: Sequence[Picture]) -> NDArray[np.float32]:
         """Return a row for each picture; zeros for one of a single brightness."""
-        cells = _in_cells(_by_orientation(luma(squares(values, SIDE))))
+        cells = _in_cells(_by_orientation(luma(framed(values, SIDE))))
         around = np.sqrt(_around(np.square(cells).sum(axis=3, keepdims=True)) + np.float32(FAINT**2))
         return np.asarray(np.minimum(cells / around, 1), np.float32).reshape(len(values), self.n_features)
 
