@@ -472,7 +472,7 @@ def test_who_waits_for_longer_than_a_deadline_is_told(install: Any) -> None:
 def test_the_pretrained_ones_see_a_pool_once_and_what_is_outside_it(
     kind: str, make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = make_flow(features="text: use + wordllama + ngrams; image: lite0 + 0.5*hog")
+    flow = make_flow(features="text: use + wordllama + ngrams")  # of images they are the default
     names = ["use", "wordllama", "ngrams"] if kind == "text" else ["lite0", "hog"]
     missing = [name for name in names if not is_there(name)]
     if missing:

@@ -19,6 +19,7 @@ from exemplar import recipes
 from exemplar.errors import EmbedderError
 from exemplar.features import DEFAULTS, KINDS, Block, blocks, choose, columns_of, embedder, identity_of, registry
 from exemplar.features.embedder import Embedder, PoolEmbedder, key_of
+from exemplar.features.images import efficientnet
 from exemplar.features.texts import pinned
 from exemplar.recipes import BUILT_IN, read_recipe, read_recipes, written
 
@@ -145,6 +146,20 @@ def test_of_the_pretrained_models_of_texts_those_serve_that_are_there(
     for package in packages:
         assert f"the package {package} is not installed" in choice.why
     assert sorted(record.message.split("'")[1] for record in caplog.records) == sorted(missing)
+
+
+def test_pictures_are_seen_by_the_network_and_without_its_weights_by_what_needs_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = choose("image")
+    assert [one.name for one in found.embedders] == ["lite0", "hog"]
+    assert found.weights == (1, 0.5)
+    registry._made.clear()
+    monkeypatch.setattr(efficientnet, "PACKAGE", "no_package_of_this_name")
+    without = choose("image")
+    assert [one.name for one in without.embedders] == ["hog", "colours", "textures"]
+    assert without.weights == (1, 0.7, 1)
+    assert "lite0 cannot be had: ExemplarError: no_package_of_this_name: no file models/" in without.why
 
 
 def test_of_a_package_with_an_entry_point_the_embedder_can_be_wanted(install: Any) -> None:

