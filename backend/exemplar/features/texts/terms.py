@@ -78,11 +78,15 @@ class TermsModel:
         vectorizer.idf_ = self.idf.astype(np.float64)
         return vectorizer
 
+    @cached_property
+    def _directions(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.components.T)  # a sparse matrix would copy it each time
+
     def _embedded(self, texts: list[str]) -> NDArray[np.float32]:
         X = np.zeros((len(texts), self.n_features), np.float32)
         if self.terms:
             with one_blas_thread():
-                X = np.asarray(self._counting.transform(texts) @ self.components.T, np.float32)
+                X = np.asarray(self._counting.transform(texts) @ self._directions, np.float32)
         strange = np.flatnonzero(~X.any(axis=1))
         if len(strange):
             X[strange] = _hashed([texts[row] for row in strange], self.n_features)

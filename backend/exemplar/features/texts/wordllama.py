@@ -10,10 +10,12 @@ Miller (2024), "WordLlama: Recycled Token Embeddings from Large Language Models"
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from exemplar.features.texts.beginning import each_once
 from exemplar.features.texts.pinned import Loaded, pinned_file
@@ -75,20 +77,24 @@ class WordLlama:
 
     def _embedded(self, texts: list[str]) -> NDArray[np.float32]:
         tokens, table = self._loaded()
-        X = np.zeros((len(texts), self.n_features), np.float32)
-        for row, text in enumerate(texts):  # one by one: a batch is tokenized by all processors
-            # Special tokens may have numbers beyond the table; its library takes the last row for them, too.
-            ids = np.minimum(tokens.encode(text, add_special_tokens=False).ids, len(table) - 1, dtype=np.intp)
-            X[row] = table[ids].sum(axis=0, dtype=np.float32)
+        # One by one: a batch is tokenized by all processors.
+        ids = [tokens.encode(text, add_special_tokens=False).ids for text in texts]
+        # Special tokens may have numbers beyond the table; its library takes the last row for them, too.
+        columns = np.minimum(np.fromiter(chain.from_iterable(ids), np.intp), len(table) - 1)
+        ends = np.cumsum([0, *map(len, ids)])
+        counts = sparse.csr_matrix(
+            (np.ones(len(columns), np.float32), columns, ends), shape=(len(texts), len(table))
+        )
+        X = counts @ table
         norms = np.linalg.norm(X, axis=1, keepdims=True)
         return np.asarray(X / np.where(norms > 0, norms, 1), np.float32)
 
 
-def _load(weights: str, tokens: str) -> "tuple[Tokenizer, NDArray[np.float16]]":
+def _load(weights: str, tokens: str) -> "tuple[Tokenizer, NDArray[np.float32]]":
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(tokens)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return tokenizer, load_file(weights)["embedding.weight"]
+    return tokenizer, load_file(weights)["embedding.weight"].astype(np.float32)
