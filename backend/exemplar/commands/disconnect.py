@@ -1,19 +1,15 @@
 """`exemplar disconnect`: find the way to a project and take back all that is ours."""
 
 import shutil
-import time
 from contextlib import ExitStack
 
+from exemplar.commands.holding import hold
 from exemplar.errors import ClosedError, CredentialsError, LabelStudioError, UnknownProjectError
 from exemplar.labelstudio.client import Client
 from exemplar.rows import Disconnected, disconnect, why_not_found
 from exemplar.settings import Settings
 from exemplar.store.home import Home
-from exemplar.store.project_store import ProjectStore
 from exemplar.store.records import Connection
-
-# Seconds for which a refresh or an import of a running backend is waited for.
-WAIT = 120.0
 
 
 def disconnect_project(settings: Settings, project_id: int) -> Disconnected | None:
@@ -38,25 +34,12 @@ def disconnect_project(settings: Settings, project_id: int) -> Disconnected | No
     ]
     with ExitStack() as held:
         for store in stores:
-            _hold(store, held)
+            hold(store, held)
         taken = _take_back(settings, project_id, connection)
         for store in stores:
             shutil.rmtree(store.folder, ignore_errors=True)
     home.note_disconnected(project_id)
     return taken
-
-
-def _hold(store: ProjectStore, held: ExitStack) -> None:
-    """Let no refresh begin in a running backend: what it wrote after us would stay. One that runs is waited for."""
-    store.raise_number("webhooks")  # it puts off what it still has to write for what is newer
-    until = time.monotonic() + WAIT
-    while True:
-        with ExitStack() as attempt:
-            is_ours = attempt.enter_context(store.lock())
-            if (is_ours and store.importing() is None) or time.monotonic() > until:
-                held.push(attempt.pop_all())
-                return
-        time.sleep(0.1)
 
 
 def _take_back(settings: Settings, project_id: int, connection: Connection | None) -> Disconnected | None:
