@@ -106,6 +106,44 @@ def features(
 
 
 @app.command()
+def vectors(
+    project: Project,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help=".npy with a file of ids beside it, .npz with ids and vectors, or Parquet.", dir_okay=False
+        ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="The ids that go with a .npy: one a line, a JSON list, a column of a CSV file, or .npy."),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="FIELD", help="The field of the tasks' data that the ids stand in; else task numbers."
+        ),
+    ] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="Take back the vectors that were given.")] = False,
+) -> None:
+    """Give a project vectors of your own, from a file: they alone are then what its tasks are seen by.
+
+    A Parquet file has a column of lists, and one of ids that is called id, task_id, or as --by says. Vectors can
+    also stand in the tasks themselves: EXEMPLAR_EMBEDDING_FIELD. One that cannot be used is left out, with why.
+    """
+    from exemplar.commands.vectors import forget_vectors, give_vectors
+
+    _only_one("--forget", forget, "FILE", file is not None)
+    if forget:
+        typer.echo(forget_vectors(_settings(), project))
+        return
+    if file is None:
+        raise typer.BadParameter("expected FILE, or --forget")
+    for line in give_vectors(_settings(), project, file, ids=ids, by=by.removeprefix("$")):
+        typer.echo(line)
+
+
+@app.command()
 def duplicates(
     project: Project,
 ) -> None:

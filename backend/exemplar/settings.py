@@ -67,7 +67,8 @@ class Settings:
         "MODEL_DIR",
         Path("exemplar-models"),
         values.path,
-        "Folder of the snapshots and the audit log. Deleting it forgets audits and accepted sets, nothing else.",
+        "Folder of the snapshots and the audit log. Deleting it forgets audits, accepted sets and given vectors, "
+        "nothing else.",
     )
     host: str = _setting("EXEMPLAR_HOST", "127.0.0.1", values.host, "Address to listen on; 0.0.0.0 in a container.")
     port: int = _setting("PORT", 9090, values.port, "Port to listen on.")
@@ -140,6 +141,13 @@ class Settings:
         "What sees the tasks: embedders and their weights, as `use + 0.5*ngrams`; for each view, as "
         "`image: lite0 + 0.7*hog; text: use`. `auto` takes what `exemplar features` lists.",
     )
+    embedding_field: str = _setting(
+        "EXEMPLAR_EMBEDDING_FIELD",
+        "auto",
+        values.field,
+        "Where tasks have vectors of your own, by which alone they are seen then: a field of their data or their "
+        "meta, as `embedding` or `meta.embedding`. `auto`: in their meta, if most have one there; `off`: nowhere.",
+    )
     vectors_gib: float = _setting(
         "EXEMPLAR_VECTORS_GIB",
         4.0,
@@ -204,6 +212,7 @@ PER_PROJECT = (
     "propagate_percent",
     "batch_size",
     "features",
+    "embedding_field",
     "duplicates",
     "audit_share",
     "names",

@@ -207,6 +207,14 @@ def recipes(name: str, value: Any) -> str:
         raise SettingError(name, value, str(error)) from error
 
 
+def field(name: str, value: Any) -> str:
+    """Return the name of a field; a dollar before it, as label configs have it, means nothing."""
+    found = value.strip().removeprefix("$") if isinstance(value, str) else ""
+    if not found:
+        raise SettingError(name, value, "auto, off, or the name of a field, as embedding or meta.embedding")
+    return found
+
+
 def secret(name: str, value: Any) -> Secret:
     """Return a text that hides itself."""
     return Secret(value)

@@ -145,10 +145,13 @@ class State:
         self.announce(project_id, "TASKS_CREATED", {"tasks": tasks})
         return tasks
 
-    def _new_task(self, project_id: int, data: Json) -> Json:
+    def _new_task(self, project_id: int, values: Json) -> Json:
+        """Make a task of its data, or of an object that has it as `data` (tasks/validation.py)."""
         now = self.now()
+        root = values if isinstance(values, dict) and "data" in values else {"data": values}
+        data, meta = root["data"], root.get("meta", {})
         # On SQLite the id of the last task is given again after its deletion (seen).
-        task = {"id": 1 + max(self.tasks, default=0), "data": data, "meta": {}, "project": project_id}
+        task = {"id": 1 + max(self.tasks, default=0), "data": data, "meta": meta, "project": project_id}
         task |= {"created_at": now, "updated_at": now, "is_labeled": False, "overlap": 1}
         self.tasks[task["id"]] = task
         return task
@@ -162,11 +165,11 @@ class State:
         with self.lock:
             return [self.tasks[id_] for id_ in sorted(self.tasks) if self.tasks[id_]["project"] == project_id]
 
-    def patch_task(self, task_id: int, data: Json) -> Json:
-        """Change a task's data; the real one tells no webhook of that (seen)."""
+    def patch_task(self, task_id: int, data: Json, **values: Any) -> Json:
+        """Change a task's data, or its meta; the real one tells no webhook of that (seen)."""
         with self.lock:
             task = self.task(task_id)
-            task |= {"data": data, "updated_at": self.now()}
+            task |= {"data": data, **values, "updated_at": self.now()}
             return task
 
     def delete_tasks(self, task_ids: Iterable[int]) -> None:

@@ -1,5 +1,6 @@
 """`exemplar features`: which embedders there are, what each costs, what is taken, and why."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from rich import box
@@ -7,13 +8,16 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from exemplar.commands.known import known_project, learned_project
+from exemplar.commands.known import learned_project
 from exemplar.errors import EmbedderError
 from exemplar.features import DEFAULTS, KINDS, AnyEmbedder, Embedder, choose, columns_of, embedder
+from exemplar.project.own_vectors import is_own, own_of, source_of
+from exemplar.project.priors import NO_NAMES
 from exemplar.project.views import Sight, sight_of
 from exemplar.recipes import Recipe, names, read_recipes
 from exemplar.settings import Settings, for_project
-from exemplar.store.snapshot import Snapshot
+from exemplar.store.project_store import ProjectStore
+from exemplar.store.snapshot import Facts, Snapshot
 
 
 def show_features(settings: Settings, project_id: int | None, console: Console | None = None) -> None:
@@ -29,10 +33,10 @@ def show_features(settings: Settings, project_id: int | None, console: Console |
         for part in (_embedders(), _by_kind(read_recipes(settings.features))):
             console.print(part)
         return
-    _, snapshot = learned_project(settings, project_id)
-    connection = known_project(settings, project_id).connection()
+    store, snapshot = learned_project(settings, project_id)
+    connection = store.connection()
     own = for_project(settings, connection.extra_params if connection else None)
-    for lines in _of_project(project_id, own, snapshot):
+    for lines in _of_project(store, own, snapshot):
         console.print(lines)
 
 
@@ -43,6 +47,8 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+# So many reasons why tasks are left out are shown.
+N_REASONS = 5
 NUMBERS = ("width", "per second", "MB", "weight")
 
 
@@ -84,21 +90,43 @@ def _by_kind(recipes: dict[str, Recipe]) -> Table:
     return table
 
 
-def _of_project(project_id: int, settings: Settings, snapshot: Snapshot) -> Iterator[RenderableType]:
+def _of_project(store: ProjectStore, settings: Settings, snapshot: Snapshot) -> Iterator[RenderableType]:
     facts = snapshot.facts
-    wanted = sight_of(settings, facts.labeling)
+    source = source_of(store, settings)
+    wanted = sight_of(settings, facts.labeling, own_of(source, snapshot.tasks))
     table = _table(
-        f"Project {project_id}: {snapshot.geometry.X.shape[1]} columns", "view", "block", "weight", "columns"
+        f"Project {store.project_id}: {snapshot.geometry.X.shape[1]} columns", "view", "block", "weight", "columns"
     )
     for block, columns in zip(facts.blocks, columns_of(facts.blocks), strict=True):
         where = f"{columns.start} to {columns.stop - 1}"
-        table.add_row(
-            Text(f"{block.view} (${block.field}, {block.kind})"), block.embedder, f"{block.weight:.2g}", where
-        )
+        shown = block.field if is_own([block]) else f"${block.field}, {block.kind}"
+        table.add_row(Text(f"{block.view} ({shown})"), block.embedder, f"{block.weight:.2g}", where)
     yield table
     yield _views(wanted)
-    if wanted.identity != facts.features:
+    yield from _of_own(wanted, settings, facts)
+    if source.identity != facts.own_source:
+        yield Text(
+            "Vectors of your own are looked for elsewhere since; the next refresh reads the tasks anew.", "yellow"
+        )
+    elif wanted.identity != facts.features:
         yield Text("Others are taken since; the next refresh embeds the tasks anew.", "yellow")
+
+
+def _of_own(sight: Sight, settings: Settings, facts: Facts) -> Iterator[Text]:
+    """Yield what is to be said of the user's own vectors, beside that they are taken."""
+    if not sight.own.length:
+        if sight.own.said:
+            yield Text(f"Your own vectors are not taken: {sight.own.said}.", "yellow")
+        return
+    if settings.names and facts.labeling.kind == "text":
+        yield Text(f"{NO_NAMES[0].upper()}{NO_NAMES[1:]}.")
+    why = Counter(facts.unreadable.values())
+    for reason, n in why.most_common(N_REASONS):
+        yield Text(f"{n} left out: {reason}", "yellow")
+    if len(why) > N_REASONS:
+        yield Text(
+            f"{sum(why.values()) - sum(n for _, n in why.most_common(N_REASONS))} more for other reasons", "yellow"
+        )
 
 
 def _views(sight: Sight) -> Table:

@@ -21,14 +21,14 @@ from exemplar.failpoints import reach, reach_soon
 from exemplar.hosts.connecting import no_cookies
 from exemplar.labelstudio import reading
 from exemplar.labelstudio.auth import authentication
-from exemplar.labelstudio.pages import PAGE_SIZE, read_page, read_pages
+from exemplar.labelstudio.pages import PAGE_SIZE, Reduce, read_page, read_pages
 from exemplar.labelstudio.reading import Json
 
 logger = logging.getLogger(__name__)
 
 # Every field that the sync reads, of the task and of its annotations: `include` filters both by name.
 TASK_FIELDS = (
-    "id,data,updated_at,annotations,result,was_cancelled,parent_prediction,lead_time,completed_by,created_at"
+    "id,data,meta,updated_at,annotations,result,was_cancelled,parent_prediction,lead_time,completed_by,created_at"
 )
 # Seconds for a bulk import: of 100 000 rows it takes some minutes, and more while annotators are at work.
 IMPORT_TIMEOUT = 3600.0
@@ -150,8 +150,12 @@ class Client:
         *,
         since: str | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        reduce: Reduce = lambda tasks: tasks,
     ) -> list[Json]:
-        """Return the tasks, annotations included, that were updated after ``since`` (an ISO time), or all."""
+        """Return the tasks, annotations included, that were updated after ``since`` (an ISO time), or all.
+
+        Of each page what ``reduce`` makes of it is kept.
+        """
         query = {}
         if since is not None:
             newer = {
@@ -162,7 +166,7 @@ class Client:
             }
             query = {"query": orjson.dumps({"filters": {"conjunction": "and", "items": [newer]}}).decode()}
         params = {"project": project_id, "fields": "all", "include": TASK_FIELDS, **query}
-        return read_pages(self._page, params, on_progress)
+        return read_pages(self._page, params, on_progress, reduce)
 
     def sample_tasks(self, project_id: int, *, total: int, pages: int, page_size: int) -> list[Json]:
         """Return tasks from pages spread evenly over the project's ``total``."""

@@ -24,10 +24,15 @@ PATIENCE = 1.0
 
 Get = Callable[..., Any]
 """Asks for a page by its parameters, and for how many seconds (by default as long as for anything)."""
+Reduce = Callable[[list[Json]], list[Json]]
+"""Makes of a page's tasks what is kept of them."""
 
 
 def read_pages(
-    get: Get, params: Json, on_progress: Callable[[int, int], None] = lambda done, total: None
+    get: Get,
+    params: Json,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    reduce: Reduce = lambda tasks: tasks,
 ) -> list[Json]:
     """Return all tasks; one that moves between pages while we read is neither lost nor doubled."""
     params = {"page_size": PAGE_SIZE, **params}
@@ -35,7 +40,7 @@ def read_pages(
     page, n_none = 1, 0
     while True:
         found, none, total = read_page(get, params | {"page": page})
-        tasks.update((task["id"], task) for task in found)
+        tasks.update((task["id"], task) for task in reduce(found))
         n_none += none
         on_progress(len(tasks), total)
         if page * params["page_size"] >= total:

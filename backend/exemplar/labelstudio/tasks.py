@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exemplar.labelstudio.label_config import Labeling, kept_of
+from exemplar.labelstudio.own_vectors import OwnVector
 from exemplar.labelstudio.pages import UNSHOWN
 from exemplar.labelstudio.reading import by_id, integer, kind, listing, mapping, text
 
@@ -36,9 +37,9 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the pool; ``digest`` changes with the data that we learn from, ``value`` is that data.
+    """A task of the pool; ``digest`` changes with the data that we learn from, ``value`` is what it shows of that.
 
-    ``trouble`` tells why there is no value.
+    ``trouble`` tells why there is no value; ``own`` is a vector of the user's own.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Task:
     annotations: tuple[Annotation, ...]
     created_at: str = ""
     trouble: str = field(default="", compare=False)
+    own: OwnVector | None = None
 
     def is_passed_over(self, labeling: Labeling) -> bool:
         """Whether it was annotated without an answer: skipped, left empty, accepted in bulk.
@@ -93,8 +95,8 @@ def not_used(tasks: Iterable[Task], labeling: Labeling) -> dict[str, list[int]]:
     return found
 
 
-def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
-    """Read a task of the API, which has an id; ``known`` is what we knew of it before."""
+def read_task(raw: Mapping[str, Any], field: str, known: Task | None, own: OwnVector | None = None) -> Task:
+    """Read a task of the API, which has an id; ``known`` is what we knew of it before, ``own`` its own vector."""
     if UNSHOWN in raw and known is not None:
         return known
     value, trouble = _read_value(raw, field)
@@ -102,12 +104,18 @@ def read_task(raw: Mapping[str, Any], field: str, known: Task | None) -> Task:
     unseen_before = {a.id for a in known.annotations if a.unseen} if known else set()
     return Task(
         id=raw["id"],
-        digest=hashlib.blake2b((value or "").encode(), digest_size=12).hexdigest(),
+        digest=_digest(value or "", own.key if own else ""),
         value=value,
         annotations=tuple(_read_annotations(raw.get("annotations"), unseen_before)),
         created_at=text(raw.get("created_at")) or "",
         trouble=trouble,
+        own=own,
     )
+
+
+def _digest(value: str, own: str) -> str:
+    content = f"{value}\0{own}" if own else value
+    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
 
 
 def _read_value(raw: Mapping[str, Any], field: str) -> tuple[str | None, str]:

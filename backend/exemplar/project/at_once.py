@@ -11,6 +11,7 @@ from exemplar.errors import EmbedderError, NotNowError, TaskDataError
 from exemplar.features import Block, Embedder, Vectors, columns_of, content_key_of, decoder, key_of, put
 from exemplar.labelstudio.tasks import Task
 from exemplar.project.embedding import embedded, same_embedder
+from exemplar.project.own_vectors import is_own, rows_of_own
 from exemplar.project.readers import Readers
 from exemplar.project.reading import nothing_to_read
 from exemplar.project.rounds import Item
@@ -28,8 +29,10 @@ def embed_now(
 
     Vectors that are kept are taken; none is kept, which is the worker's part.
     """
-    left_out = nothing_to_read(snapshot.facts.labeling, tasks)
     blocks = snapshot.facts.blocks
+    if is_own(blocks):
+        return rows_of_own(blocks, tasks)
+    left_out = nothing_to_read(snapshot.facts.labeling, tasks)
     wanted = [task for task in tasks if task.id not in left_out]
     X = np.zeros((len(wanted), snapshot.geometry.X.shape[1]), np.float32)
     try:

@@ -16,9 +16,7 @@ import numpy as np
 from exemplar.engine import one_blas_thread
 from exemplar.errors import EmbedderError, NotNowError, TaskDataError
 from exemplar.features import Block, Embedder, Vectors, embedder, put_out_of_order
-
-# Numbers beyond are no vector's: their squares are no float32 any more.
-LARGEST = 1e18
+from exemplar.labelstudio.own_vectors import LARGEST
 
 
 class Turns:

@@ -15,6 +15,7 @@ from exemplar.context import Project
 from exemplar.engine import prior_of_names, prior_of_predictions, similarities
 from exemplar.labelstudio.label_config import Labeling, has_words
 from exemplar.project.matrix import rows_of_texts
+from exemplar.project.own_vectors import is_own
 from exemplar.project.pool import Pool
 from exemplar.rows import generation_number
 from exemplar.store.snapshot import Snapshot
@@ -22,6 +23,7 @@ from exemplar.store.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 NAMES = "names"
+NO_NAMES = "the names of the choices are not read: tasks are seen by vectors of your own, which see no text"
 # Only over the neighbour graph do priors and answers meet.
 METHODS = ("auto", "graph", "gaussian-process")
 _NUMBERS_AND_LETTERS = re.compile(r"[\W\d_]+|\b[A-Za-z]\b")
@@ -45,7 +47,7 @@ def priors_of(
     if project.settings.propagation not in METHODS or len(labeling.classes) < 2:
         return ()
     known = {} if before is None or anew or pool.geometry is not before.geometry else _known(before)
-    wanted = [NAMES] if project.settings.names and labeling.kind == "text" else []
+    wanted = [NAMES] if project.settings.names and labeling.kind == "text" and not is_own(pool.blocks) else []
     wanted += [version for version in project.settings.priors if _is_of_others(project, version)]
     priors = []
     for of in wanted:
@@ -57,6 +59,8 @@ def priors_of(
         priors.append(known[of])
     if before is None or anew:
         _offer(project)
+        if is_own(pool.blocks) and project.settings.names and labeling.kind == "text":
+            logger.info("%s: %s", project, NO_NAMES)
     return tuple(priors)
 
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
+
 from exemplar.context import Project
 from exemplar.errors import NotNowError, TaskDataError
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
+from exemplar.project.own_vectors import identity
 from exemplar.project.rounds import Keys, Round, kept_keys
 from exemplar.project.sync import Held
 from exemplar.project.views import Sight, whose_files
@@ -77,8 +80,10 @@ def read_on(
 ) -> Read:
     """Embed for some seconds what neither the last snapshot nor the cache has vectors of.
 
-    With ``anew``, what was left out is tried again at once.
+    With ``anew``, what was left out is tried again at once. Vectors of the user's own are there already.
     """
+    if sight.own.length:
+        return _read_own(project, held, sight, before)
     empty, reading = nothing_to_read(held.labeling, held.tasks), project.store.reading
     new_empty = {id_: why for id_, why in empty.items() if before is None or id_ not in before.facts.unreadable}
     _report(project, {task_id: LeftOut("", why) for task_id, why in new_empty.items()})
@@ -115,6 +120,31 @@ def read_on(
         kept_for=0.0 if since is None else now - since,
         doing=progress.said,
     )
+
+
+def _read_own(project: Project, held: Held, sight: Sight, before: Snapshot | None) -> Read:
+    """Return the tasks whose own vectors are new, and why others cannot be seen by theirs."""
+    [view] = sight.views
+    fresh = {task_id: {view.name: key} for task_id, key in _new_own(held, sight, before).items()}
+    left_out = {task.id: why for task in held.tasks if (why := sight.own.trouble(task.own))}
+    said = before.facts.unreadable if before is not None else {}
+    _report(project, {task_id: LeftOut("", why) for task_id, why in left_out.items() if said.get(task_id) != why})
+    project.store.reading.save_notes(Notes(allowed=project.files.allowed.rules))
+    return Read(fresh=fresh, left_out=left_out)
+
+
+def n_lost(project: Project, held: Held, sight: Sight, before: Snapshot | None) -> int:
+    """Return how many of the user's own vectors are to be read again: needed, and not kept any more."""
+    length = sight.own.length
+    keys = list(_new_own(held, sight, before).values()) if length else []
+    return int(np.count_nonzero(~project.vectors.has(identity(length), length, keys))) if keys else 0
+
+
+def _new_own(held: Held, sight: Sight, before: Snapshot | None) -> dict[int, bytes]:
+    """Return by task id the keys of the own vectors that the last snapshot does not have."""
+    known = _known({task.id: task for task in held.tasks}, before, sight)
+    usable = ((task.id, task.own) for task in held.tasks if not sight.own.trouble(task.own))
+    return {task_id: bytes.fromhex(own.key) for task_id, own in usable if own is not None and task_id not in known}
 
 
 def _is_whole(keys: Keys, sight: Sight) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from exemplar.context import Project
 from exemplar.engine import prepare_queue, prepare_spreading
 from exemplar.project.audits import write_down
-from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, read_on
+from exemplar.project.reading import BRIEF_ROUND, ROUND, Read, n_lost, read_on
 from exemplar.project.snapshots import is_stale, make_snapshot
 from exemplar.project.sync import SAMPLE, Held, read_facts, sample, sync
 from exemplar.project.views import Sight, sight_of
@@ -63,7 +63,11 @@ def refresh(project: Project, ledger: Ledger, *, at_length: bool = True) -> Outc
     held = sync(project, before, cursor="" if ordered or fallen_back else done.cursor)
     if not held.tasks:
         return _without_tasks(project, held, demand)
-    sight = sight_of(project.settings, held.labeling)
+    sight = sight_of(project.settings, held.labeling, held.own)
+    if lost := n_lost(project, held, sight, before):
+        logger.warning("%s: the own vectors of %d tasks were lost in MODEL_DIR and are read again", project, lost)
+        held = sync(project, before, cursor="")
+        sight = sight_of(project.settings, held.labeling, held.own)
     stale = before is None or ordered or fallen_back or is_stale(project, held, sight, before)
     known = before if before is not None and before.facts.features == sight.identity else None
     read = _read(project, held, sight, known, demand, ordered=ordered, stale=stale, at_length=at_length)
@@ -162,7 +166,7 @@ def _quick_start(project: Project, demand: Done, ledger: Ledger) -> Snapshot | N
     if facts["task_number"] <= 5 * SAMPLE or highest_generation(project):
         return None
     held = sample(project, facts)
-    sight = sight_of(project.settings, held.labeling)
+    sight = sight_of(project.settings, held.labeling, held.own)
     read = read_on(project, held, sight, None, anew=False, seconds=ROUND)
     snapshot = make_snapshot(project, held, sight, None, read)
     if snapshot is not None:
@@ -195,7 +199,9 @@ def _report_not_used(project: Project, snapshot: Snapshot, before: Snapshot | No
 
 
 def _report_sight(project: Project, sight: Sight, snapshot: Snapshot, before: Snapshot | None) -> None:
-    if before is None or before.facts.blocks != snapshot.facts.blocks:
+    if sight.own.said != (before.facts.own_vectors if before is not None else ""):
+        logger.info("%s: %s", project, sight.own.said or "no vectors of your own any more")
+    if not sight.own.length and (before is None or before.facts.blocks != snapshot.facts.blocks):
         for view, why in sight.why.items():
             blocks = [block for block in snapshot.facts.blocks if block.view == view]
             seen_by = " + ".join(f"{block.weight:.2g}*{block.embedder}" for block in blocks)

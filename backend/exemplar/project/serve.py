@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from exemplar.labelstudio.reading import integer
 from exemplar.labelstudio.tasks import Task, read_task
 from exemplar.project.at_once import embed_now
 from exemplar.project.learn import classify
+from exemplar.project.own_vectors import is_own, source_of
 from exemplar.rows import NOTHING, RETIRED, Row, confidence_scores, generation_name
 from exemplar.store.project_store import ProjectStore
 from exemplar.store.snapshot import Snapshot
@@ -63,7 +65,7 @@ def predict(
     if snapshot is None or not _same_labeling(snapshot, label_config):
         return [_prediction(None, NOTHING, RETIRED) for _ in tasks]
     labeling = snapshot.facts.labeling
-    read = [_readable(raw, labeling) for raw in tasks]
+    read = _readable(project, snapshot, tasks)
     rows = {position: _row_in_pool(snapshot, task, show_all) for position, task in enumerate(read) if task}
     outside = [position for position, row in rows.items() if row is None]
     asked = [task for position in outside if (task := read[position])]
@@ -85,23 +87,45 @@ def _same_labeling(snapshot: Snapshot, label_config: str | None) -> bool:
         return False
 
 
-def _readable(raw: Any, labeling: Labeling) -> Task | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
-        return None
+def _readable(project: Project, snapshot: Snapshot, raws: Sequence[Any]) -> list[Task | None]:
+    """Return a request's tasks, with their own vectors where the pool is seen by such; None for what is no task."""
+    good = {
+        position: {"id": _id(raw), "data": raw["data"], "meta": raw.get("meta")}
+        for position, raw in enumerate(raws)
+        if isinstance(raw, dict) and isinstance(raw.get("data"), dict)
+    }
+    own = (
+        source_of(project.store, project.settings).find([*good.values()])
+        if is_own(snapshot.facts.blocks)
+        else [None] * len(good)
+    )
+    field = snapshot.facts.labeling.field
+    read = {
+        position: read_task(raw, field, None, vector)
+        for (position, raw), vector in zip(good.items(), own, strict=True)
+    }
+    return [read.get(position) for position in range(len(raws))]
+
+
+def _id(raw: Json) -> int:
     id_ = integer(raw.get("id"))
-    task_id = -1 if id_ is None else id_
-    return read_task({"id": task_id, "data": raw["data"]}, labeling.field, None)
+    return -1 if id_ is None else id_
 
 
 def _row_in_pool(snapshot: Snapshot, task: Task, show_all: bool) -> Row | None:
     """Return the row that the pool has for the task, or None if it is outside or its data has changed."""
     known, row = snapshot.by_id.get(task.id), snapshot.row(task.id)
-    if known is None or known.digest != task.digest:
+    if known is None or (known.digest != task.digest and not _is_same(known, task)):
         return None
     if row is None or np.isnan(snapshot.scores[row]):
         return NOTHING
     choices = snapshot.unhidden if show_all else snapshot.shown
     return Row(int(choices[row]), float(snapshot.scores[row]))
+
+
+def _is_same(known: Task, task: Task) -> bool:
+    """Return whether a request shows a task of the pool without the vector of its own that the pool knows."""
+    return task.own is None and known.own is not None and task.value == known.value
 
 
 def _classify(
@@ -111,7 +135,7 @@ def _classify(
     if not tasks:
         return [NOTHING] * len(tasks)
     # Ids may be missing or repeated in a request: number them by position.
-    numbered = [Task(position, task.digest, task.value, ()) for position, task in enumerate(tasks)]
+    numbered = [replace(task, id=position, annotations=()) for position, task in enumerate(tasks)]
     there, X, unreadable = embed_now(project, snapshot, numbered, until=until)
     for position, why in list(unreadable.items())[:20]:
         logger.warning("%s: task %d is answered empty: %s", project, tasks[position].id, why)

@@ -18,7 +18,7 @@ from exemplar.project.pool import Pool, build_pool
 from exemplar.project.priors import Prior, priors_of
 from exemplar.project.reading import Read
 from exemplar.project.sync import Held
-from exemplar.project.views import Sight
+from exemplar.project.views import Sight, View, views_of
 from exemplar.rows import generation_name, generation_number, highest_generation
 from exemplar.settings import PER_PROJECT
 from exemplar.store.snapshot import Believed, DuplicatesFound, Facts, NotUsed, Snapshot
@@ -37,6 +37,7 @@ def is_stale(project: Project, held: Held, sight: Sight, before: Snapshot) -> bo
         or held.labeling.said != before.facts.labeling.said
         or settings_that_matter(project) != before.facts.settings
         or sight.identity != before.facts.features
+        or held.own.source != before.facts.own_source
         or project.store.accept_attempt() != (before.facts.honesty["acceptance"] or {"attempt": 0})["attempt"]
     )
 
@@ -53,7 +54,7 @@ def make_snapshot(
     if pool is None:
         return None
     project.store.note(doing=f"learning from {len(pool.tasks)} tasks")
-    duplicates = find_duplicates(project, sight.views[0], pool, before, read.fresh)
+    duplicates = find_duplicates(project, _compared(sight, held), pool, before, read.fresh)
     answers, log = read_answers(pool.tasks, held.labeling), project.store.audit_log()
     accept_set = project.store.accept_set()
     accepting = acceptance(accept_set, pool.tasks, held.labeling) or lost_set(project.store.accept_attempt())
@@ -87,6 +88,14 @@ def make_snapshot(
     )
     facts = _facts(project, held, pool, answers, learned, priors, found, generation=generation, said=honesty.said)
     return _snapshot(facts, held, pool, duplicates, learned, priors, honesty)
+
+
+def _compared(sight: Sight, held: Held) -> View:
+    """Return the view whose near-duplicates are told: texts also where tasks are seen by vectors of the user's own.
+
+    Pictures are not read then, so nobody knows which are the same.
+    """
+    return views_of(held.labeling)[0] if held.labeling.kind == "text" else sight.views[0]
 
 
 def _columns(pool: Pool, before: Snapshot | None) -> Columns | None:
@@ -129,6 +138,8 @@ def _facts(
             Believed(prior.of, prior.made_of, weight.answers, weight.share)
             for prior, weight in zip(priors, learned.inference.weights, strict=True)
         ),
+        own_source=held.own.source,
+        own_vectors=held.own.said,
     )
 
 

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from exemplar.context import Project
 from exemplar.errors import UnknownProjectError
 from exemplar.labelstudio.label_config import Labeling, read_label_config
+from exemplar.labelstudio.own_vectors import OwnVector
 from exemplar.labelstudio.reading import moment
 from exemplar.labelstudio.tasks import Task, read_task
+from exemplar.project.own_vectors import Own, Source, own_of, source_of, take
 from exemplar.store.snapshot import Snapshot
 
 # Rows may be committed later than others with a newer time: the end of the last reading is read again.
@@ -23,33 +26,37 @@ SAMPLE = SAMPLE_PAGES * SAMPLE_PAGE_SIZE
 
 @dataclass(frozen=True)
 class Held:
-    """What Label Studio holds of a project: its own facts, what there is to classify, all tasks by id."""
+    """What Label Studio holds of a project: its own facts, what there is to classify, all tasks by id.
+
+    ``own`` tells whether these are seen by vectors of the user's own.
+    """
 
     facts: dict[str, Any]
     labeling: Labeling
     tasks: tuple[Task, ...]
     cursor: str
+    own: Own
 
 
 def sync(project: Project, before: Snapshot | None, *, cursor: str) -> Held:
     """Read the project, and of its tasks those that changed since ``cursor`` (empty: all)."""
     facts = read_facts(project)
-    labeling = read_label_config(facts["label_config"])
+    labeling, source = read_label_config(facts["label_config"]), source_of(project.store, project.settings)
     known = before.by_id if before and before.facts.labeling.field == labeling.field else {}
-    changed = _read(project, since=_with_overlap(cursor) if known else None)
+    read = partial(_read, project, labeling, source)
+    is_same = before is not None and before.facts.own_source == source.identity
+    changed, own = read(since=_with_overlap(cursor) if known and is_same else None)
     there = known.keys() | {raw["id"] for raw in changed}
     if known and len(there) != facts["task_number"]:
         there = project.client.task_ids(project.id)
         if there - known.keys() - {raw["id"] for raw in changed}:
             # A long import, committed only after the time that its tasks bear.
-            changed = _read(project, since=None)
-    tasks = known | {raw["id"]: read_task(raw, labeling.field, known.get(raw["id"])) for raw in changed}
-    return Held(
-        facts=facts,
-        labeling=labeling,
-        tasks=tuple(tasks[task_id] for task_id in sorted(tasks) if task_id in there),
-        cursor=_newest(cursor, changed),
-    )
+            changed, own = read(since=None)
+    tasks = known | {
+        raw["id"]: read_task(raw, labeling.field, known.get(raw["id"]), own.get(raw["id"])) for raw in changed
+    }
+    held = tuple(tasks[task_id] for task_id in sorted(tasks) if task_id in there)
+    return Held(facts, labeling, held, cursor=_newest(cursor, changed), own=own_of(source, held))
 
 
 def _newest(cursor: str, changed: list[dict[str, Any]]) -> str:
@@ -65,12 +72,15 @@ def _newest(cursor: str, changed: list[dict[str, Any]]) -> str:
 
 def sample(project: Project, facts: dict[str, Any]) -> Held:
     """Read a spread of the tasks only, so that a big project's queue need not wait for the rest."""
-    labeling = read_label_config(facts["label_config"])
+    labeling, source = read_label_config(facts["label_config"]), source_of(project.store, project.settings)
     raw_tasks = project.client.sample_tasks(
         project.id, total=facts["task_number"], pages=SAMPLE_PAGES, page_size=SAMPLE_PAGE_SIZE
     )
-    tasks = {raw["id"]: read_task(raw, labeling.field, None) for raw in raw_tasks}
-    return Held(facts, labeling, tuple(tasks[task_id] for task_id in sorted(tasks)), cursor="")
+    own: dict[int, OwnVector] = {}
+    raw_tasks = take(project.vectors, source, labeling.field, own, raw_tasks)
+    tasks = {raw["id"]: read_task(raw, labeling.field, None, own.get(raw["id"])) for raw in raw_tasks}
+    held = tuple(tasks[task_id] for task_id in sorted(tasks))
+    return Held(facts, labeling, held, cursor="", own=own_of(source, held))
 
 
 def read_facts(project: Project) -> dict[str, Any]:
@@ -99,9 +109,15 @@ def _with_overlap(cursor: str) -> str | None:
     return f"{since - OVERLAP:%Y-%m-%dT%H:%M:%S.%fZ}" if since is not None else None
 
 
-def _read(project: Project, *, since: str | None) -> list[dict[str, Any]]:
-    return project.client.tasks(
+def _read(
+    project: Project, labeling: Labeling, source: Source, *, since: str | None
+) -> tuple[list[dict[str, Any]], dict[int, OwnVector]]:
+    """Return tasks that changed since a time, and apart from them their own vectors, by id."""
+    own: dict[int, OwnVector] = {}
+    changed = project.client.tasks(
         project.id,
         since=since,
         on_progress=lambda done, total: project.store.note(doing=f"reading tasks {done}/{total}"),
+        reduce=partial(take, project.vectors, source, labeling.field, own),
     )
+    return changed, own

@@ -17,6 +17,7 @@ from exemplar.features import (
 from exemplar.features.signatures import Print
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
+from exemplar.project.own_vectors import Own
 from exemplar.recipes import Recipe, read_recipes
 from exemplar.settings import Settings
 
@@ -38,12 +39,16 @@ class View:
 
 @dataclass(frozen=True)
 class Sight:
-    """What sees a project's tasks: the blocks of its X, by whose they are, and which choice, by view."""
+    """What sees a project's tasks: the blocks of its X, by whose they are, and which choice, by view.
+
+    Where the tasks have vectors of the user's own, those are the only block, and nobody's.
+    """
 
     views: tuple[View, ...]
     blocks: tuple[Block, ...]
     embedders: Mapping[Block, AnyEmbedder]
     choices: Mapping[str, Choice]
+    own: Own = Own()
 
     @property
     def identity(self) -> str:
@@ -60,14 +65,13 @@ class Sight:
 
         Of pictures their prints are among them, whatever is learned from: they tell near-duplicates.
         """
-        found = (self.embedders[block] for block in self.blocks if block.view == view.name)
+        found = (one for block, one in self.embedders.items() if block.view == view.name)
         prints: list[Embedder] = [PRINTS] if view.kind == "image" else []
         return [*(one for one in found if isinstance(one, Embedder)), *prints]
 
     def fitted(self) -> list[tuple[Block, PoolEmbedder]]:
         """Return what is fitted on the pool."""
-        found = ((block, self.embedders[block]) for block in self.blocks)
-        return [(block, one) for block, one in found if isinstance(one, PoolEmbedder)]
+        return [(block, one) for block, one in self.embedders.items() if isinstance(one, PoolEmbedder)]
 
 
 def views_of(labeling: Labeling) -> tuple[View, ...]:
@@ -75,14 +79,17 @@ def views_of(labeling: Labeling) -> tuple[View, ...]:
     return (View(labeling.object, labeling.field, labeling.kind),)
 
 
-def sight_of(settings: Settings, labeling: Labeling) -> Sight:
-    """Return what sees the tasks of a project, by its settings and by what can be had here.
+def sight_of(settings: Settings, labeling: Labeling, own: Own) -> Sight:
+    """Return what sees the tasks of a project: their own vectors, or else by its settings and what can be had here.
 
     Raises
     ------
     EmbedderError
         If nothing can be had for a view.
     """
+    if own.length:
+        block, choice = own.block(), Choice((), (1.0,), own.said)
+        return Sight((View(block.view, block.field, block.kind),), (block,), {}, {block.view: choice}, own)
     recipes, views = read_recipes(settings.features), views_of(labeling)
     embedders: dict[Block, AnyEmbedder] = {}
     choices = {}
@@ -92,7 +99,7 @@ def sight_of(settings: Settings, labeling: Labeling) -> Sight:
         is_alone = len(views) == len(choice.embedders) == 1
         for one, weight in zip(choice.embedders, choice.weights, strict=True):
             embedders[_block(view, one, weight, is_alone=is_alone)] = one
-    return Sight(views, tuple(embedders), embedders, choices)
+    return Sight(views, tuple(embedders), embedders, choices, own)
 
 
 def _recipe(recipes: Mapping[str, Recipe], view: View) -> Recipe:

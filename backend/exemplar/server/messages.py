@@ -179,6 +179,7 @@ class ProjectStatus(Message):
     webhooks: int
     orders: int
     audit_log: str | None = Field(description="what of the audit log is not used")
+    own_vectors: str = Field(description="whether the tasks are seen by vectors of the user's own, or why not")
     honesty: dict[str, Any] | None = Field(description="how right we are, as far as that is known")
 
 

@@ -142,5 +142,6 @@ def project_status(store: ProjectStore, trouble: str | None = None) -> messages.
         webhooks=store.number("webhooks"),
         orders=store.number("orders"),
         audit_log=store.audit_trouble(),
+        own_vectors=facts.own_vectors if facts else "",
         honesty=facts.honesty if facts else None,
     )

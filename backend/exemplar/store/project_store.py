@@ -12,6 +12,7 @@
     import.json          a bulk import that is under way, or was cut off
     shown.json           which generation Label Studio shows, since when, and when rows of others may go
     audit.jsonl          what we predicted before a person answered; with the next, all that cannot be rebuilt
+    own.json, own/       the vectors that somebody gave for the tasks in a file (store/own_vectors.py)
     accept/000001.json   predictions that were frozen for the accept rule, and which of them were drawn; with a copy
     reading/             what was read of tasks' files and is in no snapshot yet, and what is left out
     CURRENT              the name of the snapshot that is served
@@ -38,6 +39,7 @@ from exemplar.failpoints import reach
 from exemplar.store import files
 from exemplar.store.accept_set import AcceptSet
 from exemplar.store.audit_log import AuditEntry, AuditLog
+from exemplar.store.own_vectors import OwnVectorStore
 from exemplar.store.reading import ReadingStore
 from exemplar.store.records import Connection, Done, Importing, Shown, Status
 from exemplar.store.snapshot import Facts, Snapshot
@@ -56,6 +58,7 @@ class ProjectStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.reading = ReadingStore(folder)
+        self.own_vectors = OwnVectorStore(folder)
         self._snapshots = SnapshotFolder(folder)
         self._audits = AuditLog(folder / "audit.jsonl")
 
@@ -233,6 +236,7 @@ class ProjectStore:
     def mend(self) -> None:
         """Make anew what is kept twice and is damaged once."""
         files.mend(self._connection_path, Connection)
+        self.own_vectors.mend()
         if attempt := self.accept_attempt():
             files.mend(self._accept_path(attempt), AcceptSet)
 

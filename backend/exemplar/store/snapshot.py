@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from exemplar.engine import Checkpoint, Columns, Geometry, LinearClassifier
 from exemplar.features import Block, Fitted, PoolModel, restored
 from exemplar.labelstudio.label_config import Labeling
+from exemplar.labelstudio.own_vectors import OwnVector
 from exemplar.labelstudio.tasks import Annotation, Task
 from exemplar.store.decoding import DamagedError, decode
 
-FORMAT = 8  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
+FORMAT = 9  # raised when an older snapshot can no longer be read; it is then rebuilt from Label Studio
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Facts:
     ``temperature`` is what calibrates the confidences, ``averaged_at`` the one that ``neighbor_proba`` takes,
     ``honesty`` what is known of how right they are; ``not_used`` tells by reason which answers are not used, or not
     all of them; ``n_shown`` of the predictions are sure enough to be shown; ``priors`` tells of each prior what it
-    counts; ``duplicates`` how many tasks are nearly the same.
+    counts; ``duplicates`` how many tasks are nearly the same; ``own_source`` where vectors of the user's own were
+    looked for, ``own_vectors`` what came of that.
     """
 
     number: int
@@ -107,6 +109,8 @@ class Facts:
     n_shown: int = 0
     priors: tuple[Believed, ...] = ()
     duplicates: DuplicatesFound = field(default_factory=DuplicatesFound)
+    own_source: str = ""
+    own_vectors: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +226,11 @@ class Snapshot:
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[Any]:
     """Return what seldom changes of the tasks: all but their annotations."""
-    return [[task.id, task.digest, task.value, task.created_at] for task in tasks]
+    return [[task.id, task.digest, task.value, task.created_at, _own_to_json(task.own)] for task in tasks]
+
+
+def _own_to_json(own: OwnVector | None) -> list[Any] | None:
+    return None if own is None else [own.length, own.key, own.trouble]
 
 
 def same_but_for_annotations(tasks: tuple[Task, ...], others: tuple[Task, ...]) -> bool:
@@ -241,8 +249,11 @@ def tasks_from_json(content: bytes) -> tuple[Task, ...]:
     DamagedError
         If they are none.
     """
-    rows = decode(list[tuple[int, str, str | None, str]], content)
-    return tuple(Task(task_id, digest, value, (), created_at) for task_id, digest, value, created_at in rows)
+    rows = decode(list[tuple[int, str, str | None, str, tuple[int, str, str] | None]], content)
+    return tuple(
+        Task(task_id, digest, value, (), created_at, own=OwnVector(*own) if own else None)
+        for task_id, digest, value, created_at, own in rows
+    )
 
 
 def annotations_to_json(tasks: tuple[Task, ...]) -> list[Any]:
