@@ -16,6 +16,7 @@ import pytest
 from conftest import Backend
 from exemplar.demo.processes import LOOPBACK, free_port, wait_until_up
 from exemplar.model import project_key
+from exemplar.server.predicting import AGAIN
 from exemplar.store.home import Home
 from exemplar.store.project_store import ProjectStore
 from flows import fake_label_studio
@@ -94,16 +95,19 @@ class Chaos:
         return self.ask("GET", path)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the backend; once more if the connection breaks.
+        """Ask the backend; once more if who answers dies over it.
 
         A mapped file that is cut short ends the process that reads it (SIGBUS), and the next one takes its place.
         """
         url = f"http://{LOOPBACK}:{self.backend.port}{path}"
         try:
-            return httpx.request(method, url, timeout=20, trust_env=False, **options)
+            answer = httpx.request(method, url, timeout=20, trust_env=False, **options)
+            if AGAIN not in answer.text:
+                return answer
         except httpx.RemoteProtocolError:
-            self.broken += 1
-            return httpx.request(method, url, timeout=20, trust_env=False, **options)
+            pass
+        self.broken += 1
+        return httpx.request(method, url, timeout=20, trust_env=False, **options)
 
     def predict(self, project: Json) -> httpx.Response:
         tasks = self.studio.state.tasks_of(project["id"])

@@ -23,6 +23,7 @@ from exemplar.server.protocol import JsonRoute, Model
 PREDICTING = 16
 # Seconds: of what was sent, Label Studio waits 100 for the answer.
 WAIT_AT_MOST = 90.0
+AGAIN = "What answers /predict is being started again; try again in a moment"
 _HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: predictor\r\nConnection: close\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -76,9 +77,7 @@ class PredictElsewhere:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body"})
         except (OSError, EOFError) as error:
-            raise HTTPException(
-                503, "What answers /predict is being started again; try again in a moment"
-            ) from error
+            raise HTTPException(503, AGAIN) from error
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> Message:
