@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from exemplar.engine import survey
 from exemplar.features.blocks import scaled
-from exemplar.features.registry import choose
+from exemplar.features.registry import choose, decoder
 from exemplar.recipes import read_recipe
 
 COLUMNS = ["part", "set", "recipe", "seed", "labels", "accuracy"]
@@ -87,17 +87,17 @@ def compared(part: str, only: Sequence[str] | None, recipes: Sequence[str] | Non
 def vectors(kind: str, values: Sequence[Any], recipe: str, embedded: dict[str, np.ndarray]) -> np.ndarray:
     """Return X as the product makes it; what an embedder has seen once is kept in ``embedded``."""
     choice = choose(kind, read_recipe(recipe))
-    blocks = []
-    for embedder, weight in zip(choice.embedders, choice.weights_in(values), strict=True):
+    for embedder in choice.embedders:
         if embedder.identity not in embedded:
             model = embedder.fit(values) if hasattr(embedder, "fit") else embedder
             n = getattr(embedder, "batch_size", len(values))
             batches = [model.transform(values[start : start + n]) for start in range(0, len(values), n)]
             embedded[embedder.identity] = np.concatenate(batches)
-        found = embedded[embedder.identity]
-        alone = len(choice.embedders) == 1 and getattr(embedder, "keeps_length", False)
-        blocks.append(found if alone else scaled(found, weight))
-    return np.concatenate(blocks, axis=1)
+    found = [embedded[embedder.identity] for embedder in choice.embedders]
+    if len(found) == 1 and getattr(choice.embedders[0], "keeps_length", False):
+        return found[0]
+    weights = choice.weights_in(values) if decoder(kind) is None else choice.weights_among(found)
+    return np.concatenate([scaled(X, weight) for X, weight in zip(found, weights, strict=True)], axis=1)
 
 
 def session(X: np.ndarray, given: Any, seed: int) -> list[float]:

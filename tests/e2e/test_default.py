@@ -64,6 +64,9 @@ def session(studio: LabelStudio, api: httpx.Client, tmp_path_factory: pytest.Tem
         upload_digits(api, project, range(N_POOL))
         connect(api, project, backend)
         wait_until_ready(backend, project)
+        # The first batch does not wait for the whole pool.
+        wait_for(lambda: backend.status(project)["unread"] == 0, "the whole pool to be embedded", 180)
+        wait_until_settled(backend, project, answered=0)
         first_queue, annotator = queue(api, project), Annotator(api)
         asked, shown = [], []
         for n in range(N_LABELS):

@@ -88,6 +88,8 @@ def labelled(
         "EXEMPLAR_PROPAGATION": "clusters",
         "EXEMPLAR_QUEUE": "representatives",
         "EXEMPLAR_CLASSIFIER": "logistic",
+        # Quick: what is seen by default is for the tests of the default.
+        "EXEMPLAR_FEATURES": "thumbnail",
         "EXEMPLAR_AUDIT_SHARE": "0",
     }
     backend = Backend(free_port(9290), tmp_path_factory.mktemp("loop"), environment)

@@ -242,6 +242,40 @@ def test_by_default_blocks_count_as_their_embedders_say_of_the_pool(
     assert len(counting.given) == 28
 
 
+def test_by_default_blocks_of_pictures_count_as_their_embedders_say_of_the_vectors(
+    make_flow: MakeFlow, install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting: Any = install(Counting())
+    seen: list[np.ndarray] = []
+
+    def weight_among(vectors: np.ndarray) -> float:
+        seen.append(vectors.copy())
+        return {24: 0.5, 28: 0.25}.get(len(vectors), 9)
+
+    counting.weight_among = weight_among
+    monkeypatch.setattr(registry, "DEFAULTS", {"image": ("2*counting + thumbnail",)})
+    flow = make_flow()
+    project = flow.project(24)
+
+    def weighs(weight: float) -> None:
+        snapshot = flow.snapshot(project)
+        assert [block.weight for block in snapshot.facts.blocks] == [weight, 1]
+        X = snapshot.geometry.X
+        np.testing.assert_allclose(np.linalg.norm(X[:, :5], axis=1), weight, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(X[:, 5:], axis=1), 1, rtol=1e-5)
+
+    flow.settle(project)
+    weighs(1)
+    flow.upload(project, range(24, 28))
+    flow.settle(project)
+    weighs(1)  # as in the pool that it was weighed in
+    flow.store(project).raise_number("orders")  # Start Training
+    flow.settle(project)
+    weighs(0.5)
+    assert [len(vectors) for vectors in seen] == [24, 28]
+    assert len(counting.given) == 28
+
+
 def test_texts_are_seen_by_pretrained_models_and_the_pools_own_by_default(make_flow: MakeFlow) -> None:
     if not is_there("wordllama"):
         pytest.skip("no wheel of wordllama here")

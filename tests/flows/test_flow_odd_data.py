@@ -32,6 +32,12 @@ TEXT_CONFIG = (
 )
 
 
+@pytest.fixture
+def flow(make_flow: MakeFlow) -> Flow:
+    """What sees the pictures does not matter here: the quickest does."""
+    return make_flow(features="thumbnail")
+
+
 def deep(n: int) -> Any:
     nested: list[Any] = []
     for _ in range(n):
@@ -441,7 +447,7 @@ regions_of_ours = st.fixed_dictionaries(
 def hospitable(make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch) -> Flow:
     """A backend that takes in projects as fast as they are invented."""
     monkeypatch.setattr(setup, "NEWS", 10_000)
-    return make_flow()
+    return make_flow(features="thumbnail")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

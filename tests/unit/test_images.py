@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 from bombs import encoded
+from exemplar.demo import digits
 from exemplar.errors import ExemplarError, InputError, TaskDataError
 from exemplar.features.images import Picture, decode, efficientnet
 from exemplar.features.images.colours import Colours
@@ -337,3 +338,37 @@ def test_what_the_network_needs_and_lacks_is_named(package: str, monkeypatch: py
     monkeypatch.delitem(sys.modules, "exemplar.features.images.graph", raising=False)
     with pytest.raises(ImportError, match=package):
         EfficientNetLite0()
+
+
+# ── How much a block counts ──────────────────────────────────────────────────────────────────────────────
+
+
+def noisy(middle: np.ndarray, rng: np.random.Generator) -> Picture:
+    return Picture(np.clip(middle + rng.normal(0, 4, middle.shape), 0, 255).astype(np.uint8))
+
+
+def test_edges_count_where_there_are_any_and_not_where_they_are_noise() -> None:
+    rng, hog = np.random.default_rng(0), Hog()
+    written = [decode(digits.png(i)) for i in range(60)]
+    surfaces = [noisy(np.full((48, 48, 3), 40.0 + 3 * i), rng) for i in range(60)]
+    assert hog.weight_among(hog.transform(written)) == 1
+    assert hog.weight_among(hog.transform(surfaces)) < 0.1
+
+
+def test_the_network_counts_less_where_it_finds_all_pictures_alike() -> None:
+    rng, lite0 = np.random.default_rng(0), EfficientNetLite0()
+    spots = []
+    for _ in range(24):
+        picture, (row, column) = np.full((16, 16, 3), 60.0), rng.integers(0, 13, 2)
+        picture[row : row + 3, column : column + 3] = 220
+        spots.append(noisy(picture, rng))
+    photos = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    parts = [photo.crop((left, 100, left + 200, 300)) for photo in photos for left in range(0, 400, 40)]
+    assert lite0.weight_among(lite0.transform(spots)) < 0.7
+    assert lite0.weight_among(lite0.transform([Picture(np.asarray(part)) for part in parts])) == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_of_few_or_no_vectors_each_block_counts_whole(n: int) -> None:
+    nothing = np.zeros((n, 5), np.float32)
+    assert Hog().weight_among(nothing) == EfficientNetLite0().weight_among(nothing) == 1

@@ -7,7 +7,8 @@ weights then or with the first values.
 Beside what the protocols ask for it may say of itself: ``about`` (one line), ``per_second`` (values that one thread
 embeds, measured), ``megabytes`` (memory, measured) and ``keeps_length`` (true: where it alone makes up the vectors,
 their lengths stay as they are). By ``weight_in(values)`` it says how much it counts in a pool of such
-values (a sample does), times its weight in the default recipe; a recipe that somebody wrote is taken as it is.
+values (a sample does), times its weight in the default recipe; of files, which are not at hand any more, by
+``weight_among(vectors)``, its own of some of them. A recipe that somebody wrote is taken as it is.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from exemplar.errors import EmbedderError
-from exemplar.features.embedder import KINDS, Embedder, Fitted, PoolEmbedder, PoolModel
+from exemplar.features.embedder import KINDS, Embedder, Fitted, PoolEmbedder, PoolModel, Vectors
 from exemplar.recipes import BUILT_IN, Recipe, plugins, read_recipe, written
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,18 @@ class Choice:
 
     def weights_in(self, values: Sequence[Any]) -> tuple[float, ...]:
         """Return how much each counts in a pool of such values: as wanted, or by default as it says itself."""
+        return self._by("weight_in", [values] * len(self.embedders))
+
+    def weights_among(self, vectors: Sequence[Vectors]) -> tuple[float, ...]:
+        """Return the same of a pool whose values are not at hand, by what each made of some of them."""
+        return self._by("weight_among", vectors)
+
+    def _by(self, method: str, given: Sequence[Any]) -> tuple[float, ...]:
         if not self.is_default or len(self.embedders) == 1:
             return self.weights
-        factors = (one.weight_in(values) if hasattr(one, "weight_in") else 1.0 for one in self.embedders)
         return tuple(
-            weight * max(factor, LEAST_FACTOR) for weight, factor in zip(self.weights, factors, strict=True)
+            weight * max(getattr(one, method)(seen), LEAST_FACTOR) if hasattr(one, method) else weight
+            for one, weight, seen in zip(self.embedders, self.weights, given, strict=True)
         )
 
 

@@ -28,6 +28,8 @@ from exemplar.store.snapshot import Snapshot
 
 # So many vectors are read or made at once.
 AT_ONCE = 4096
+# The vectors of so many tasks, at even distances, tell how much their block counts.
+GLANCE = 1000
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def make_matrix(
                 put(X, some, block, columns, models[declared].transform(_values(view, tasks, some)))
             else:
                 whole[some] &= _put_kept(project, X, some, block, columns, [fresh[tasks[row].id] for row in some])
+    if before is None or refit:
+        blocks = _weighed(sight, blocks, X, whole)
     if whole.all():
         return Matrix(tuple(tasks), X, kept, blocks, kept_models)
     there = tuple(task for task, is_whole in zip(tasks, whole, strict=True) if is_whole)
@@ -138,11 +142,29 @@ def _weights(sight: Sight, tasks: Sequence[Task], before: Snapshot | None, *, re
     weights = {}
     for view in sight.views:
         blocks, choice = [block for block in sight.blocks if block.view == view.name], sight.choices[view.name]
-        # Values that are files are not at hand any more.
-        is_file = decoder(view.kind) is not None
-        given = choice.weights if is_file else choice.weights_in([view.value(task) for task in tasks])
+        given = choice.weights if _is_file(view) else choice.weights_in([view.value(task) for task in tasks])
         weights.update({block.name: weight for block, weight in zip(blocks, given, strict=True)})
     return weights
+
+
+def _is_file(view: View) -> bool:
+    """Return whether a view's values are files, which are not at hand any more: their vectors are weighed."""
+    return decoder(view.kind) is not None
+
+
+def _weighed(sight: Sight, blocks: tuple[Block, ...], X: Vectors, whole: NDArray[np.bool_]) -> tuple[Block, ...]:
+    """Weigh, in X as well, the blocks of files by their vectors in the pool."""
+    rows, columns = np.flatnonzero(whole), dict(zip(blocks, columns_of(blocks), strict=True))
+    rows = rows[:: max(1, len(rows) // GLANCE)]
+    weighed = {}
+    for view in filter(_is_file, sight.views):
+        mine = [block for block in blocks if block.view == view.name]
+        weights = sight.choices[view.name].weights_among([X[rows, columns[block]] for block in mine])
+        for block, weight in zip(mine, weights, strict=True):
+            if weight != block.weight:
+                X[:, columns[block]] *= np.float32(weight / block.weight)
+                weighed[block] = replace(block, weight=weight)
+    return tuple(weighed.get(block, block) for block in blocks)
 
 
 def _models(

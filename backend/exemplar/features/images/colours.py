@@ -28,6 +28,7 @@ class Colours:
     kinds = ("image",)
     n_features = N_COLOURS
     batch_size = 64
+    per_second = 900
     about = "how much of a picture has which colour"
 
     def transform(self, values: Sequence[Picture]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from exemplar.features.images.alikeness import falling, mean_cosine
 from exemplar.features.images.picture import Picture
 from exemplar.features.images.squares import framed, gradients, luma
 
@@ -12,6 +13,9 @@ SIDE, CELL, N_ORIENTATIONS = 32, 4, 9
 N_CELLS = SIDE // CELL
 # Of the brightness 0..1: the gradients of an even surface's noise are no edges.
 FAINT = 0.01
+# Measured mean cosines of pools: drawings, clothes and digits .33 to .48, tiny pictures of one spot .59, digits of
+# 8 × 8 pixels enlarged to squares .67; even surfaces, of which noise is all that it sees, .82.
+TELLS_UP_TO, NOISE_FROM = 0.7, 0.8
 
 
 class Hog:
@@ -29,6 +33,7 @@ class Hog:
     kinds = ("image",)
     n_features = N_CELLS**2 * N_ORIENTATIONS
     batch_size = 64
+    per_second = 1200
     about = "which way the edges run in each part of a picture"
 
     def transform(self, values: Sequence[Picture]) -> NDArray[np.float32]:
@@ -36,6 +41,15 @@ class Hog:
         cells = _in_cells(_by_orientation(luma(framed(values, SIDE))))
         around = np.sqrt(_around(np.square(cells).sum(axis=3, keepdims=True)) + np.float32(FAINT**2))
         return np.asarray(np.minimum(cells / around, 1), np.float32).reshape(len(values), self.n_features)
+
+    def weight_among(self, vectors: NDArray[np.float32]) -> float:
+        """Return how much it counts in a pool: less, the more alike all edges are, as noise is.
+
+        >>> told_apart, alike = np.eye(4, dtype=np.float32), np.ones((4, 4), np.float32)
+        >>> Hog().weight_among(told_apart), Hog().weight_among(alike)
+        (1.0, 0.0)
+        """
+        return falling(mean_cosine(vectors), whole=TELLS_UP_TO, least=NOISE_FROM)
 
 
 def _by_orientation(brightness: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -44,6 +44,7 @@ class Textures:
     kinds = ("image",)
     n_features = len(SIDES) * N_PATTERNS + N_EDGES
     batch_size = 64
+    per_second = 550
     about = "small patterns and edges, wherever they are"
 
     def transform(self, values: Sequence[Picture]) -> NDArray[np.float32]:

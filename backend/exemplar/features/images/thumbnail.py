@@ -24,6 +24,7 @@ class Thumbnail:
     kinds = ("image",)
     n_features = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
     batch_size = 64
+    per_second = 1100
     about = "brightness and colour of a thumbnail of 16 × 16 pixels"
     keeps_length = True
 
