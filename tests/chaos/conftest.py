@@ -37,7 +37,7 @@ class ChaosBackend(Backend):
 
     def start(self, **changes: str) -> None:
         # All that is predicted is ticked: what annotators were shown is written down only then.
-        # Vectors that are kept, and a model that is fitted on the pool; the sentence encoder takes a second to load.
+        # Vectors that are kept, and a model that learns from the pool; the sentence encoder takes a second to load.
         features = {"EXEMPLAR_FEATURES": "wordllama + ngrams"}
         ours = {"EXEMPLAR_SHOWN_FROM": "0", "MODEL_DIR": str(self.models), **features}
         environment = {**os.environ, **ours, **self.environment, **changes}
