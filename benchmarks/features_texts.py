@@ -13,7 +13,8 @@ from data import FOLDER
 
 # ``auto`` is the product's default; then each kind by itself, and what serves where no pretrained model can be had.
 RECIPES = ("auto", "words", "ngrams", "wordllama", "use", "use + wordllama", "use + 0.5*ngrams", "use + ngrams")
-N_OF_A_PACKAGE, FEWEST, MOST_CHARACTERS = 200, 80, 2_000
+# As in named.py.
+N_PACKAGES, N_OF_A_PACKAGE, FEWEST, MOST_CHARACTERS = 10, 200, 80, 2_000
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "__phello__"}
 
 
@@ -50,7 +51,7 @@ def functions_by_package() -> Texts:
         parts = path.relative_to(root).parts
         if len(parts) > 1 and not LEFT_OUT.intersection(parts):
             packages.setdefault(parts[0], []).extend(_functions(path))
-    largest = sorted(packages, key=lambda package: -len(packages[package]))[:12]
+    largest = sorted(packages, key=lambda package: -len(packages[package]))[:N_PACKAGES]
     drawn = {package: rng.permutation(len(packages[package]))[:N_OF_A_PACKAGE] for package in largest}
     return _texts([(packages[package][i], package) for package in largest for i in drawn[package]], (50, 200))
 

@@ -19,7 +19,8 @@ from exemplar.engine import one_blas_thread
 from exemplar.features.texts.beginning import beginning, each_once
 
 N_COMPONENTS = 128
-MAX_TERMS = 20_000
+# Of functions of programs by package 1 to 2.5 points more are right than with 20 000, as many as with all terms.
+MAX_TERMS = 50_000
 # So many characters of a pool are learned from: more take minutes and gigabytes, and tell little new.
 MAX_SAMPLE = 3_000_000
 # … and from so many texts.

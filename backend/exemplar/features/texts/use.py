@@ -42,8 +42,8 @@ class UniversalSentenceEncoder:
     n_features = 512
     batch_size = 64
     about = "Google's multilingual Universal Sentence Encoder: what sentences of sixteen languages mean"
-    per_second = 400
-    megabytes = 230
+    per_second = 220
+    megabytes = 130
 
     def __init__(self) -> None:
         weights = pinned_file(PACKAGE, ("resources", "weights.npz"), sha256=WEIGHTS)
