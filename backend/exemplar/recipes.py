@@ -1,7 +1,8 @@
 """Recipes: which embedders see a view, and how much each counts, as people write it: ``use + 0.5*ngrams``.
 
 ``auto`` leaves it to us. Several views take a recipe each, by the name of their tag or their kind of values:
-``photo: lite0 + 0.7*hog; text: use``. The names stand here, so that settings can be checked; nothing is loaded.
+``photo: lite0 + 0.7*hog; text: use``. The names stand here, so that settings can be checked; nothing is loaded. A
+model in a folder is called by that: ``transformer:/models/minilm``; no ``+``, ``*`` or ``;`` stands in its path.
 """
 
 import re
@@ -30,7 +31,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     }
 )
 MAX_WEIGHT = 100.0
-_TERM = re.compile(r"(?:(\d+\.?\d*|\.\d+)\s*\*\s*)?([a-z][a-z0-9_-]*)", re.ASCII)
+TRANSFORMER = "transformer:"
+_TERM = re.compile(rf"(?:(\d+\.?\d*|\.\d+)\s*\*\s*)?([a-z][a-z0-9_-]*|{TRANSFORMER}[^\s+*;][^+*;]*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _term(part: str) -> Term:
     if not found:
         raise ValueError("auto, or embedders and their weights, as words or use + 0.5*ngrams")
     weight, name = float(found[1] or 1), found[2]
-    if name not in names():
+    if name not in names() and not name.startswith(TRANSFORMER):
         raise ValueError(f"embedders that there are ({', '.join(names())}), not {name!r}")
     if not 0 < weight <= MAX_WEIGHT:
         raise ValueError(f"weights above 0 and up to {MAX_WEIGHT:g}, not {found[1]}")
@@ -98,13 +100,20 @@ def read_recipes(text: str) -> dict[str, Recipe]:
     ValueError
         With what was expected instead.
     """
-    parts = [part.rpartition(":") for part in text.split(";")]
-    recipes = {view.strip(): read_recipe(recipe) for view, _, recipe in parts}
+    parts = [_parted(part) for part in text.split(";")]
+    recipes = {view.strip(): read_recipe(recipe) for view, recipe in parts}
     if len(recipes) < len(parts):
         raise ValueError("one recipe for each view")
     if len(recipes) > 1 and "" in recipes:
         raise ValueError("a name before each recipe where there are several, as image: words; text: use")
     return recipes
+
+
+def _parted(part: str) -> tuple[str, str]:
+    """Return the name of a view, empty for none, and its recipe; the colon in a model's name parts nothing."""
+    before, colon, model = part.partition(TRANSFORMER)
+    view, _, recipe = before.rpartition(":")
+    return view, recipe + colon + model
 
 
 def written(recipes: Mapping[str, Recipe]) -> str:

@@ -139,7 +139,8 @@ class Settings:
         "auto",
         values.recipes,
         "What sees the tasks: embedders and their weights, as `use + 0.5*ngrams`; for each view, as "
-        "`image: lite0 + 0.7*hog; text: use`. `auto` takes what `exemplar features` lists.",
+        "`image: lite0 + 0.7*hog; text: use`; a model in a folder is `transformer:/models/minilm`. `auto` takes "
+        "what `exemplar features` lists.",
     )
     embedding_field: str = _setting(
         "EXEMPLAR_EMBEDDING_FIELD",

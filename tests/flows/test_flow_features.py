@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from exemplar.store import segments
 from exemplar.store.vectors import FOLDER, vectors_of
 from flows.conftest import Flow, MakeFlow, truth
 from flows.fake_state import Json
+from small_models import image_model, text_model
 
 # The names are those that the fake's `submit` gives.
 TEXTS = """<View><Text name="image" value="$text"/><Choices name="digit" toName="image"><Choice value="short"/>
@@ -540,3 +542,31 @@ def is_there(name: str) -> bool:
 
 def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_model_in_a_folder_sees_a_pool_and_what_is_outside_it(
+    kind: str, make_flow: MakeFlow, tmp_path: Path
+) -> None:
+    pytest.importorskip("fastembed")
+    name = text_model(tmp_path / "small") if kind == "text" else image_model(tmp_path / "small")
+    flow = make_flow(features=f"{kind}: {name}", shown_from=0.0)
+    project = flow.project(0, connected=False, label_config=TEXTS) if kind == "text" else flow.project(24)
+    if kind == "text":
+        said = ["cat", "dog", "tram", "bus"]
+        values = [{"text": f"{said[i % 4]} {said[i // 4 % 2 + i % 4 // 2 * 2]}"} for i in range(24)]
+        flow.studio.state.import_tasks(project["id"], values)
+        flow.connect(project)
+    flow.settle(project)
+    snapshot = flow.snapshot(project)
+    assert [block.embedder for block in snapshot.facts.blocks] == [name]
+    assert len(snapshot.task_ids) == 24
+    tasks = flow.studio.state.tasks_of(project["id"])
+    for i, task in enumerate(tasks[:8]):
+        flow.studio.submit(task, ("short", "long")[i % 4 // 2] if kind == "text" else truth(task))
+    flow.settle(project)
+    outside = {"text": "bus tram bus"} if kind == "text" else {"image": data_uri(digits.png(77))}
+    [result] = flow.predict(project, [{"data": outside}])
+    assert result["result"]
+    if kind == "text":
+        assert result["result"][0]["value"]["choices"] == ["long"]

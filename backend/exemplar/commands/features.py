@@ -30,7 +30,7 @@ def show_features(settings: Settings, project_id: int | None, console: Console |
     """
     console = console or Console()
     if project_id is None:
-        for part in (_embedders(), _by_kind(read_recipes(settings.features))):
+        for part in (_embedders(read_recipes(settings.features)), _by_kind(read_recipes(settings.features))):
             console.print(part)
         return
     store, snapshot = learned_project(settings, project_id)
@@ -52,9 +52,10 @@ N_REASONS = 5
 NUMBERS = ("width", "per second", "MB", "weight")
 
 
-def _embedders() -> Table:
+def _embedders(recipes: dict[str, Recipe]) -> Table:
     table = _table("Embedders", "name", "sees", "width", "per second", "MB", "what it does")
-    for name in names():
+    wanted = [term.name for recipe in recipes.values() for term in recipe]
+    for name in dict.fromkeys([*names(), *wanted]):
         try:
             table.add_row(*_row(embedder(name)))
         except EmbedderError as error:

@@ -9,13 +9,14 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from exemplar.errors import EmbedderError
 from exemplar.features.embedder import KINDS, Embedder, Fitted, PoolEmbedder, PoolModel, Vectors
-from exemplar.recipes import BUILT_IN, Recipe, plugins, read_recipe, written
+from exemplar.recipes import BUILT_IN, TRANSFORMER, Recipe, plugins, read_recipe, written
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ def put_out_of_order(name: str, why: str) -> None:
 
 
 def _maker(name: str) -> Callable[[], Any]:
+    if name.startswith(TRANSFORMER):
+        return partial(import_module("exemplar.features.transformer").Transformer, name)
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
