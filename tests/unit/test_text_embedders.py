@@ -397,6 +397,11 @@ def test_english_words_count_where_the_pool_is_english(texts: list[str], weight:
     assert WordLlama().weight_in(texts) == weight
 
 
+def test_english_words_do_not_count_in_code() -> None:
+    assert WordLlama().weight_in(CODE) == 0
+    assert 0 < WordLlama().weight_in([*PROSE * 3, CODE[0][:60]]) < 1
+
+
 def test_english_words_count_less_in_another_latin_language() -> None:
     german = [
         "Warum wurde meine Überweisung abgelehnt?",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms, glance
+from exemplar.features.texts.terms import N_COMPONENTS, TermsModel, fit_terms, glance, share_of_code
 
 # Kana, ideographs and hangul: one of them says as much as several letters, and few spaces tell where words end.
 DENSE = (
@@ -19,13 +19,8 @@ DENSE = (
 )
 _words = re.compile(f"([{DENSE}]+)|[^\\s{DENSE}]+").finditer
 _dense = re.compile(f"[{DENSE}]")
-# A word that nobody says: a name in a program, a path, an option.
-_ascii = re.compile("[!-~]+")
-_sign = re.compile(r"[_/\\=<>{}()\[\]][!-~]|[a-z][A-Z]|[a-z]\.[a-z]")
 # From so many letters on a text shares runs with those that it is like; a dense character counts three.
 ENOUGH = 100
-# Such words as "(and" make up so much of prose.
-OF_PROSE = 0.04
 LEAST, MOST = 0.1, 3.0
 # The runs of so short words are kept.
 SHORT = 16
@@ -66,9 +61,8 @@ class CharacterNgrams:
         if not n_characters:
             return LEAST
         n_dense = [len(_dense.findall(text)) for text in texts]
-        n_signs = sum(len(word) for text in texts for word in _ascii.findall(text) if _sign.search(word))
         length = statistics.median(len(text) + 2 * n for text, n in zip(texts, n_dense, strict=True))
-        of_code = max(n_signs / n_characters - OF_PROSE, 0)
+        of_code = share_of_code(texts)
         weight = 0.25 + 0.75 * sum(n_dense) / n_characters + 4 * of_code * (1 + 3 * of_code)
         return float(min(max(min(length / ENOUGH, 1) ** 2 * weight, LEAST), MOST))
 

@@ -3,6 +3,7 @@
 It is fitted on a pool, or on a sample of a large one, and is plain data then. Nothing in it is pretrained.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,11 @@ MAX_SAMPLE = 3_000_000
 # … and from so many texts.
 MAX_TEXTS = 20_000
 GLANCE, GLANCE_CHARACTERS = 1_000, 400
+# A word that nobody says: a name in a program, a path, an option.
+_ascii = re.compile("[!-~]+")
+_sign = re.compile(r"[_/\\=<>{}()\[\]][!-~]|[a-z][A-Z]|[a-z]\.[a-z]")
+# Such words as "(and" make up so much of prose.
+OF_PROSE = 0.04
 
 
 Analyzer: TypeAlias = Callable[[str], Iterable[str]]
@@ -121,6 +127,17 @@ def glance(texts: Sequence[str]) -> list[str]:
     """Return the beginnings of a thousand texts at even distances in the pool: they tell what kind all are."""
     every = max(1, len(texts) // GLANCE)
     return [start for text in texts[::every] if (start := beginning(text)[:GLANCE_CHARACTERS])]
+
+
+def share_of_code(texts: Sequence[str]) -> float:
+    """Return how much of texts is words that nobody says, beyond what prose has of them.
+
+    >>> share_of_code(["Where is my card?"]), share_of_code(["range(n_rows) self.rows"]) > 0.9
+    (0.0, True)
+    """
+    n_characters = sum(map(len, texts))
+    n_signs = sum(len(word) for text in texts for word in _ascii.findall(text) if _sign.search(word))
+    return max(n_signs / max(n_characters, 1) - OF_PROSE, 0.0)
 
 
 def _vectorizer(analyzer: Analyzer, **options: Any) -> TfidfVectorizer:

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from exemplar.features.texts.beginning import each_once
 from exemplar.features.texts.pinned import Loaded, pinned_file
-from exemplar.features.texts.terms import glance
+from exemplar.features.texts.terms import glance, share_of_code
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,8 @@ TOKENS = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
 
 # Characters a token: from so many on, or up to so many, a pool's words are read, or spelt.
 READ, SPELT = 4.2, 3.8
+# A pool of programs has so many words that nobody says; the mean of words tells them apart worse than all else.
+CODE = 0.3
 _words = re.compile(r"[^\W\d_]+").findall
 
 
@@ -64,16 +66,18 @@ class WordLlama:
         return each_once(values, self._embedded, self.n_features)
 
     def weight_in(self, values: Sequence[str]) -> float:
-        """Return how much it counts in a pool: nothing where it has to spell the words, as of most languages.
+        """Return how much it counts in a pool: nothing in code, and where it spells words, as of most languages.
 
         Of words of letters alone, English and code have 4.3 to 5.3 characters a token; French, German, Italian and
         Spanish 3.4 to 3.9, other languages fewer, Chinese one. Measured on pools: single sentences vary more.
         """
         tokens, _ = self._loaded()
-        texts = [" ".join(_words(text)) for text in glance(values)]
+        beginnings = glance(values)
+        texts = [" ".join(_words(text)) for text in beginnings]
         n_tokens = sum(len(tokens.encode(text, add_special_tokens=False).ids) for text in texts)
         per_token = sum(map(len, texts)) / max(n_tokens, 1)
-        return min(max((per_token - SPELT) / (READ - SPELT), 0.0), 1.0)
+        of_prose = max(1 - share_of_code(beginnings) / CODE, 0.0)
+        return of_prose * min(max((per_token - SPELT) / (READ - SPELT), 0.0), 1.0)
 
     def _embedded(self, texts: list[str]) -> NDArray[np.float32]:
         tokens, table = self._loaded()
