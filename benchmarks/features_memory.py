@@ -21,6 +21,7 @@ from exemplar.demo import messages
 from exemplar.features import Embedder
 from exemplar.labelstudio.label_config import Labeling
 from exemplar.labelstudio.tasks import Task
+from exemplar.project.own_vectors import Own
 from exemplar.project.pool import build_pool
 from exemplar.project.reading import Read, read_on
 from exemplar.project.sync import Held
@@ -39,10 +40,10 @@ def main() -> None:
     options.add_argument("--tasks", type=int, default=100_000)
     n_tasks = options.parse_args().tasks
     print(describe("numpy", "scikit-learn"), "\n", flush=True)
-    held = Held({"organization": 1}, LABELING, texts(n_tasks), "")
+    held = Held({"organization": 1}, LABELING, texts(n_tasks), cursor="", own=Own())
     with tempfile.TemporaryDirectory() as folder:
         project = a_project(Path(folder))
-        sight = sight_of(project.settings, LABELING)
+        sight = sight_of(project.settings, LABELING, held.own)
         given = counted(sight)
         base = memory("VmRSS")
         read = step(
