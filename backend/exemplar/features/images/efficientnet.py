@@ -51,7 +51,7 @@ class EfficientNetLite0:
     kinds = ("image",)
     n_features = 320
     batch_size = 32
-    per_second = 80
+    per_second = 70
     megabytes = 100
     about = "a network that has learned a thousand kinds of things from photos (EfficientNet-Lite0)"
 
