@@ -95,7 +95,8 @@ def _patch(
             project.client.patch_prediction(patch.prediction_id, **values)
         ledger.note(patch.prediction_id, **values)
         if n_done % 20 == 0:
-            project.store.note(pending_rows=len(patches) - n_done)
+            left = len(patches) - n_done
+            project.store.note(doing=f"writing {left} rows", pending_rows=left)
     return len(patches)
 
 
