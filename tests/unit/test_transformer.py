@@ -71,6 +71,23 @@ def test_a_model_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> No
     np.testing.assert_allclose(one.transform(["cat tram"])[0], unit(TABLE[2] + TABLE[4]), atol=1e-6)
 
 
+def test_a_layer_that_is_in_no_graph_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = text_model(tmp_path)
+    layers = ["models.Transformer", "models.Pooling", "models.Dense", "models.Normalize"]
+    write(tmp_path / "modules.json", [{"type": f"sentence_transformers.{layer}"} for layer in layers])
+    assert made(name).n_features == 4
+    assert f"{tmp_path}: its Dense is in no graph, and is left out" in caplog.text
+
+
+@pytest.mark.parametrize("odd", ["none", "[]", "{}", "[1]"])
+def test_odd_files_beside_a_model_do_no_harm(odd: str, tmp_path: Path) -> None:
+    name = text_model(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    write(tmp_path / "1_Pooling" / "config.json", [])
+    (tmp_path / "modules.json").write_text(odd)
+    assert made(name).n_features == 4
+
+
 def test_a_text_longer_than_the_model_reads_is_cut(tmp_path: Path) -> None:
     X = made(text_model(tmp_path)).transform(["cat " * 16 + "bus " * 500, "cat " * 16, "\ud83d cat"])
     np.testing.assert_allclose(X[0], X[1], atol=1e-6)

@@ -6,7 +6,8 @@ a GPU where onnxruntime finds one. Nothing is downloaded: a name of the Hugging 
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from exemplar.errors import InputError
 from exemplar.features.images.picture import Picture
 from exemplar.features.texts.beginning import each_once
 from exemplar.recipes import TRANSFORMER
+
+logger = logging.getLogger(__name__)
 
 NO_LOADER = "its loader is not installed: pip install 'label-studio-exemplar[transformer]'"
 # Where exporters put the graph, the most exact first.
@@ -31,6 +34,8 @@ ONNX = (
 # Outputs that are one vector a value already, as exporters call them. What BERT pools of a text is none.
 POOLED_TEXT, POOLED_PICTURE = ("sentence_embedding", "text_embeds"), ("image_embeds", "pooler_output")
 POOLING = "1_Pooling/config.json"
+# What else a sentence transformer may do with pooled vectors is in those graphs alone that pool.
+KNOWN_LAYERS = {"Transformer", "Pooling", "Normalize"}
 THREADS, BATCH = 1, 32
 
 
@@ -100,7 +105,7 @@ def _folder(where: str) -> Path:
 
 def _digest(folder: Path, path: Path) -> str:
     """Return the digest of what decides a model's vectors: its graph, weights beside it, and what configures it."""
-    beside = [one for one in path.parent.iterdir() if one.suffix not in (".onnx", ".json") and "onnx" in one.name]
+    beside = [one for one in path.parent.glob("*onnx*") if one.suffix not in (".onnx", ".json") and one.is_file()]
     digest = hashlib.sha256()
     for one in [path, *sorted(beside), *sorted(folder.rglob("*.json"))]:
         with one.open("rb") as file:
@@ -124,12 +129,27 @@ def _output(path: Path, pooled: Sequence[str]) -> tuple[str, Sequence[Any]]:
 
 def _pooling(folder: Path) -> str:
     """Return how the vectors of a text's tokens become one, as sentence-transformers writes it down."""
-    said: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        said = json.loads((folder / POOLING).read_text())
+    said = _read(folder / POOLING, dict)
     if said.get("pooling_mode_cls_token"):
         return "CLS"
     return "LAST_TOKEN" if said.get("pooling_mode_lasttoken") else "MEAN"
+
+
+def _name_left_out(folder: Path) -> None:
+    """Say which layers behind the pooling are not there, where that is done here."""
+    modules = [one for one in _read(folder / "modules.json", list) if isinstance(one, dict)]
+    layers = {str(one.get("type")).rpartition(".")[2] for one in modules} - KNOWN_LAYERS
+    if layers:
+        logger.warning("%s: its %s is in no graph, and is left out", folder, " and its ".join(sorted(layers)))
+
+
+def _read(path: Path, kind: Callable[[], Any]) -> Any:
+    """Return what a file of JSON says; nothing where there is none, or it says something else."""
+    with suppress(OSError, ValueError):
+        said = json.loads(path.read_text())
+        if isinstance(said, type(kind())):
+            return said
+    return kind()
 
 
 def _texts(identity: str, folder: Path, path: Path, output: str, shape: Sequence[Any]) -> Any:
@@ -138,7 +158,10 @@ def _texts(identity: str, folder: Path, path: Path, output: str, shape: Sequence
         from fastembed.common.model_description import ModelSource, PoolingType
     except ImportError as error:
         raise InputError(NO_LOADER) from error
-    pooling = PoolingType.DISABLED if len(shape) == 2 else PoolingType(_pooling(folder))
+    pooling = PoolingType.DISABLED
+    if len(shape) == 3:
+        pooling = PoolingType(_pooling(folder))
+        _name_left_out(folder)
     with suppress(ValueError):  # it is known already: the same files by another path
         TextEmbedding.add_custom_model(
             model=identity,
