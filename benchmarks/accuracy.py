@@ -12,10 +12,13 @@ Writes benchmarks/results/accuracy.csv, where what this run left out stays, and 
 import argparse
 import csv
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from data import Split, banking, digits, digits_of_the_book, is_there, mnist, one_rare_class
+from data import split as split_of_rows
+from features import PARTS, vectors
 from machine import describe
 from matplotlib.figure import Figure
 from scipy import stats
@@ -48,7 +51,13 @@ BUDGETS = {
     "mnist": [20, 50, 100],
     "banking": [77, 154, 385],
     "rare": [20, 50],
+    "clipart, as seen": [50, 100],
+    "fashion, as seen": [50, 100],
+    "banking, as seen": [77, 154, 385],
+    "stdlib, as seen": [50, 100, 200],
 }
+# The share of a set that is the pool, where it brings no test set.
+POOL = 0.7
 COLUMNS = ["set", "method", "seed", "labels", "test", "pool"]
 Row = dict[str, object]
 rows: list[Row] = []
@@ -77,7 +86,23 @@ def splits(n_seeds: int) -> dict[str, tuple[str, Callable[[int], Split], int]]:
         "mnist": ("mnist", mnist, n_seeds),
         "banking": ("banking77", lambda seed: banking(), n_seeds),
         "rare": ("digits", one_rare_class, n_seeds),
+        "clipart, as seen": ("clipart", partial(as_seen, "pictures", "clipart"), n_seeds),
+        "fashion, as seen": ("fashion", partial(as_seen, "pictures", "fashion 3000"), n_seeds),
+        "banking, as seen": ("banking77", partial(as_seen, "texts", "banking77"), n_seeds),
+        "stdlib, as seen": ("digits", partial(as_seen, "texts", "stdlib"), n_seeds),
     }
+
+
+def as_seen(part: str, name: str, seed: int) -> Split:
+    """Return photos or texts as the product's default sees them, pool and test drawn at random."""
+    X, y = _seen(part, name)
+    return split_of_rows(X, y, round(POOL * len(y)), seed)
+
+
+@cache
+def _seen(part: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    given = PARTS[part].sets()[name][1]()
+    return vectors(PARTS[part].kind, given.values, "auto", {}), given.y
 
 
 # ── Learning curves ──────────────────────────────────────────────────────────────────────────────────────
@@ -260,8 +285,10 @@ def write() -> None:
     shown = [name for name in BUDGETS if name != "rare" and any(row["set"] == name for row in rows)]
     if not shown:
         return
-    figure = Figure(figsize=(4 * len(shown), 3.6), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+    n_columns = min(4, len(shown))
+    n_lines = -(-len(shown) // n_columns)
+    figure = Figure(figsize=(4 * n_columns, 3.6 * n_lines), layout="constrained")
+    for axes, name in zip(np.ravel(figure.subplots(n_lines, n_columns)), shown, strict=False):
         draw(axes, name)
     figure.savefig(ROOT / "docs" / "learning-curves.png", dpi=110)
 

@@ -40,7 +40,7 @@ def digits_of_the_book() -> Split:
 
 
 def digits(seed: int) -> Split:
-    return _split(*_digits(), 1400, seed)
+    return split(*_digits(), 1400, seed)
 
 
 def one_rare_class(seed: int, *, rare: int = 8, share: float = 0.05) -> Split:
@@ -49,14 +49,14 @@ def one_rare_class(seed: int, *, rare: int = 8, share: float = 0.05) -> Split:
     rng = np.random.default_rng(seed)
     others, rares = np.flatnonzero(y != rare), rng.permutation(np.flatnonzero(y == rare))
     rows = np.concatenate([others, rares[: round(share / (1 - share) * len(others))]])
-    return _split(X[rows], (y[rows] == rare).astype(int), round(len(rows) * 1400 / 1797), seed)
+    return split(X[rows], (y[rows] == rare).astype(int), round(len(rows) * 1400 / 1797), seed)
 
 
 def mnist(seed: int, n_pool: int = 8000) -> Split:
     images = gzip.decompress((FOLDER / "mnist-10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((FOLDER / "mnist-10k-labels-idx1-ubyte.gz").read_bytes())
     X = np.frombuffer(images[16:], np.uint8).reshape(-1, 784).astype(np.float32) / 255
-    return _split(X, np.frombuffer(labels[8:], np.uint8).astype(int), n_pool, seed)
+    return split(X, np.frombuffer(labels[8:], np.uint8).astype(int), n_pool, seed)
 
 
 def banking() -> Split:
@@ -93,7 +93,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return X.astype(np.float32), y
 
 
-def _split(X: np.ndarray, y: np.ndarray, n_pool: int, seed: int) -> Split:
+def split(X: np.ndarray, y: np.ndarray, n_pool: int, seed: int) -> Split:
+    """Return a pool drawn at random, and the rest as held-out data."""
     order = np.random.default_rng(seed).permutation(len(X))
     pool, test = order[:n_pool], order[n_pool:]
     return Split(X[pool], y[pool], X[test], y[test])

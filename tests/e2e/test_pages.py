@@ -80,7 +80,7 @@ def test_a_person_connects_labels_sees_preannotations_and_starts_training(
 def test_two_people_at_once_see_the_same_scores_and_are_asked_in_turn(
     chromium: str, label_studio: Any, api: httpx.Client, backend: Any, make_project: Callable[..., Json]
 ) -> None:
-    project = make_project(n_digits=40)
+    project = make_project(n_digits=80)
     connect(api, project, backend)
     wait_for(lambda: learning(backend, project).get("state") == "ready", "the backend to be ready")
     asked = queue(api, project)
