@@ -83,7 +83,7 @@ def fill_bare(it: Running, n: int, think: float | None) -> Filled:
 def fill_ours(it: Running, n: int, think: float) -> Filled:
     """Let ours take up the project; the clock runs once the pool is read: from then on it can predict."""
     project, truth = make_project(it.api, n)
-    store = it.connect(project)
+    store = it.connect(project, until_at_rest=False)
     while not (facts := store.facts()) or facts.n_tasks < n:
         time.sleep(0.05)
     filled, started = Filled(), time.monotonic()

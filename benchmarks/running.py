@@ -32,14 +32,14 @@ class Running:
     home: Home
     database: Path
 
-    def connect(self, project: Json) -> ProjectStore:
-        """Connect ours to a project, as a click does; return its store once the queue is ready."""
+    def connect(self, project: Json, *, until_at_rest: bool = True) -> ProjectStore:
+        """Connect ours to a project, as a click does; return its store, at rest with a queue."""
         body = {"project": project["id"], "url": self.url, "title": "Exemplar"}
         self.api.post("/api/ml", json=body).raise_for_status()
         while not (found := list(self.home.stores(project_key(project)))):  # Label Studio confirms it
             time.sleep(0.02)
         [store] = found
-        while store.status().state != "ready" or store.status().doing:
+        while until_at_rest and (store.status().state != "ready" or store.status().doing):
             time.sleep(0.2)
         return store
 
