@@ -84,7 +84,7 @@ def fill_ours(it: Running, n: int, think: float) -> Filled:
     """Let ours take up the project; the clock runs once the pool is read: from then on it can predict."""
     project, truth = make_project(it.api, n)
     store = it.connect(project, until_at_rest=False)
-    while not (facts := store.facts()) or facts.n_tasks < n:
+    while not (facts := store.facts()) or facts.n_tasks < n or store.reading.notes().n_unread:
         time.sleep(0.05)
     filled, started = Filled(), time.monotonic()
     with annotator_at_work(it, project, truth, think, filled):
