@@ -217,6 +217,15 @@ def test_blocks_of_several_embedders_have_their_weights_in_length(make_flow: Mak
     np.testing.assert_allclose(np.linalg.norm(X[:, words.n_features :], axis=1), 0.5, rtol=1e-5)
 
 
+def assert_first_block_weighs(flow: Flow, project: Json, weight: float) -> None:
+    """Of two blocks, the first of five columns."""
+    snapshot = flow.snapshot(project)
+    assert [block.weight for block in snapshot.facts.blocks] == [weight, 1]
+    X = snapshot.geometry.X
+    np.testing.assert_allclose(np.linalg.norm(X[:, :5], axis=1), weight, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(X[:, 5:], axis=1), 1, rtol=1e-5)
+
+
 def test_by_default_blocks_count_as_their_embedders_say_of_the_pool(
     make_flow: MakeFlow, install: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,21 +235,14 @@ def test_by_default_blocks_count_as_their_embedders_say_of_the_pool(
     flow = make_flow()
     project = texts(flow, 24)
 
-    def weighs(weight: float) -> None:
-        snapshot = flow.snapshot(project)
-        assert [block.weight for block in snapshot.facts.blocks] == [weight, 1]
-        X = snapshot.geometry.X
-        np.testing.assert_allclose(np.linalg.norm(X[:, :5], axis=1), weight, rtol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(X[:, 5:], axis=1), 1, rtol=1e-5)
-
     flow.settle(project)
-    weighs(1)
+    assert_first_block_weighs(flow, project, 1)
     add_texts(flow, project, 4, start=24)
     flow.settle(project)
-    weighs(1)  # as in the pool that it was fitted on
+    assert_first_block_weighs(flow, project, 1)  # as in the pool that it was fitted on
     flow.store(project).raise_number("orders")  # Start Training
     flow.settle(project)
-    weighs(0.5)
+    assert_first_block_weighs(flow, project, 0.5)
     assert len(counting.given) == 28
 
 
@@ -259,21 +261,14 @@ def test_by_default_blocks_of_pictures_count_as_their_embedders_say_of_the_vecto
     flow = make_flow()
     project = flow.project(24)
 
-    def weighs(weight: float) -> None:
-        snapshot = flow.snapshot(project)
-        assert [block.weight for block in snapshot.facts.blocks] == [weight, 1]
-        X = snapshot.geometry.X
-        np.testing.assert_allclose(np.linalg.norm(X[:, :5], axis=1), weight, rtol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(X[:, 5:], axis=1), 1, rtol=1e-5)
-
     flow.settle(project)
-    weighs(1)
+    assert_first_block_weighs(flow, project, 1)
     flow.upload(project, range(24, 28))
     flow.settle(project)
-    weighs(1)  # as in the pool that it was weighed in
+    assert_first_block_weighs(flow, project, 1)  # as in the pool that it was weighed in
     flow.store(project).raise_number("orders")  # Start Training
     flow.settle(project)
-    weighs(0.5)
+    assert_first_block_weighs(flow, project, 0.5)
     assert [len(vectors) for vectors in seen] == [24, 28]
     assert len(counting.given) == 28
 
